@@ -1,1 +1,1 @@
-"""What a study says: statistics, findings in words, tables and one page."""
+"""Reports on studies: statistics, findings in words, tables and a page."""

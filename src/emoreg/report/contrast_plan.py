@@ -1,4 +1,4 @@
-"""Which contrasts a cell of a study has, with the seeds that each is looked at with."""
+"""The contrasts of a cell of a study, with the seeds at each of their looks."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Look:
     """One analysis of a contrast."""
 
     seeds: tuple[int, ...]
-    level: float  # one-sided, of its limits
-    number: int | None  # among the planned looks; None for what is shown before the first
+    level: float  # one-sided level of the limits
+    number: int | None  # index among the planned looks; None for what is shown before the first
     is_early: bool = False  # more looks are planned
 
 
@@ -30,14 +30,14 @@ class Comparison:
     cell: Cell
     arm: Arm
     name: str
-    others: tuple[Arm | None, ...]  # None: the arm's own outcome
-    missing: tuple[str, ...]  # twins of which no run is finished
-    unplanned: tuple[str, ...]  # those of them that never will be
-    looks: tuple[Look, ...]  # complete ones, or one before the first; the last is shown
-    planned: tuple[int, ...]  # numbers of seeds at all looks, also those to come
-    seeds: int  # that are there and planned
-    extra: int  # seeds beyond the plan
-    lacking: tuple[tuple[Arm, tuple[int, ...]], ...] = ()  # without a plan: arms without seeds that others of it have
+    others: tuple[Arm | None, ...]  # None: nothing is subtracted, for the arm's own outcome
+    missing: tuple[str, ...]  # twins without a finished run
+    unplanned: tuple[str, ...]  # missing twins that are not in the plan
+    looks: tuple[Look, ...]  # the complete ones, or one before the first; the last is shown
+    planned: tuple[int, ...]  # numbers of seeds at all looks, including those to come
+    seeds: int  # number of planned seeds that are finished
+    extra: int  # number of seeds beyond the plan
+    lacking: tuple[tuple[Arm, tuple[int, ...]], ...] = ()  # without a plan: arms, and the seeds that only others have
 
     @property
     def is_tested(self) -> bool:
@@ -56,11 +56,11 @@ class Comparison:
 
 
 def contrasts_of(runs: Runs, cell: Cell) -> Iterable[Comparison]:
-    """The contrasts of all arms of a cell."""
+    """All contrasts of a cell, arm by arm."""
     arms = runs.cells[cell]
     for arm in arms:
         yield _contrast(runs, cell, arm, runs.outcomes[cell].name, [None])
-        for kind in PRACTICAL if arm.is_regulated else PRACTICAL[:1]:  # the gain, of references and twins too
+        for kind in PRACTICAL if arm.is_regulated else PRACTICAL[:1]:  # references and twins have only the gain
             reference = reference_of(arms, arm, kind.reference)
             if reference is not None and reference != arm:
                 yield _contrast(runs, cell, arm, kind.name, [reference])
@@ -77,9 +77,9 @@ def contrasts_of(runs: Runs, cell: Cell) -> Iterable[Comparison]:
 
 
 def between_looks(runs: Runs) -> str | None:
-    """That verdicts wait for the next planned look, if no tested contrast of a confirmation is at one now.
+    """A message that verdicts wait for the next planned look; None if a tested contrast of a confirmation is at one.
 
-    Where nothing is tested, as no regulated arm is finished, all contrasts count.
+    If nothing is tested because no regulated arm is finished, all contrasts count.
     """
     plans = [plan for (cell, _), plan in runs.plans.items() if cell.purpose != EXPLORATION]
     contrasts = [one for cell in runs.cells for one in contrasts_of(runs, cell)]
@@ -95,19 +95,18 @@ def between_looks(runs: Runs) -> str | None:
 
 
 def twin_of(arms: Iterable[Arm], arm: Arm, experience: str) -> Arm | None:
-    """A fresh encoder saw no stimuli: one such twin serves all of them."""
+    """The twin of an arm with this experience. A fresh encoder has seen no stimuli, so one twin serves all of them."""
     return _own_or_shared(arms, arm._replace(experience=experience))
 
 
 def reference_of(arms: Iterable[Arm], arm: Arm, mode: str) -> Arm | None:
-    """The reference of such a mode, if it has an encoder with that of an arm: of its own variant and stimuli."""
+    """The reference of an arm with this mode; if it has an encoder, that of the arm's variant and stimuli."""
     own = Arm(mode, None, None, None) if mode in WITHOUT_EXPERIENCE else arm._replace(mode=mode)
     return _own_or_shared(arms, own)
 
 
 def _own_or_shared(arms: Iterable[Arm], own: Arm) -> Arm | None:
-    shared = own._replace(stimuli=None)
-    return own if own in arms else shared if shared in arms else None
+    return next((arm for arm in (own, own._replace(stimuli=None)) if arm in arms), None)
 
 
 def _contrast(
@@ -120,15 +119,14 @@ def _contrast(
     unplanned: tuple[str, ...] = (),
 ) -> Comparison:
     arms, plan = runs.cells[cell], runs.plans.get((cell, arm))
-    common = [seed for seed in arms[arm] if all(other is None or seed in arms[other] for other in others)]
-    if not others:
-        common = []
+    compared = [arm, *(other for other in others if other is not None)]
+    common = [seed for seed in arms[arm] if all(seed in arms[each] for each in compared)] if others else []
     if plan is None or cell.purpose == EXPLORATION:
         look = Look(tuple(common), LEVEL, 0)
-        number, lacking = len(common), _lacking(arms, [arm, *filter(None, others)])
+        number, lacking = len(common), _lacking(arms, compared)
         return Comparison(cell, arm, name, tuple(others), missing, unplanned, (look,), (number,), number, 0, lacking)
     seeds = [seed for seed in common if seed in plan.numbers]
-    # An outcome alone is no test that could be repeated.
+    # An arm's own outcome is not tested, so looking at it often does no harm.
     at = plan.looks if others != [None] else plan.looks[-1:]
     levels = nominal_levels(at, LEVEL)
     looks = [
@@ -142,7 +140,7 @@ def _contrast(
 
 
 def _lacking(arms: Mapping[Arm, Mapping[int, int]], compared: Sequence[Arm]) -> tuple[tuple[Arm, tuple[int, ...]], ...]:
-    """Those of some arms without seeds that others have, and these seeds."""
+    """The arms that lack seeds which others have, and these seeds."""
     seeds = sorted(set().union(*(arms[arm] for arm in compared)))
     lacking = [(arm, tuple(seed for seed in seeds if seed not in arms[arm])) for arm in compared]
     return tuple((arm, missing) for arm, missing in lacking if missing)

@@ -1,17 +1,16 @@
-"""How large contrasts are, and how probable without an effect, at each of their looks."""
+"""The size and p-values of contrasts at each of their looks."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from emoreg.report.contrast_kinds import KINDS, to_beat
-from emoreg.report.contrast_plan import Comparison
+from emoreg.report.contrast_plan import Comparison, Look
 from emoreg.report.run_frame import TWINS, Arm, Runs, variance_of_images
 from emoreg.report.statistics import Estimates, estimate
 
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class Size(NamedTuple):
-    """How large a contrast is at one look, against the hardest of its others."""
+    """The size of a contrast at one look, against the hardest of the other arms."""
 
-    hardest: Arm | None  # None where it has no other
+    hardest: Arm | None  # None if there is no other arm
     images: int
     point: float
     low: float
@@ -31,7 +30,7 @@ class Size(NamedTuple):
     high_seeds: float
     p: float
     p_below: float
-    is_tied: bool  # so many seeds agree that the resamples set no lower limit, whatever the difference
+    is_tied: bool  # so many seeds agree that resampling gives no lower limit, whatever the difference
     collapsed: int
 
     @property
@@ -42,48 +41,36 @@ class Size(NamedTuple):
 
 
 class _Pair(NamedTuple):
-    """An arm and another, or itself alone, at one look."""
+    """An arm and another, or an arm alone, at one look."""
 
     one: tuple[int, ...]  # rows
     other: tuple[int, ...] | None
     level: float
     is_early: bool
-    bounds: tuple[float, float]  # of the outcome
-
-
-@dataclass
-class _Pairs:
-    """Pairs of arms of the same number of seeds, estimated together; each pair once."""
-
-    places: dict[_Pair, int] = field(default_factory=dict)
-
-    def place(self, pair: _Pair) -> int:
-        return self.places.setdefault(pair, len(self.places))
+    bounds: tuple[float, float]  # range of the outcome
 
 
 def sizes_of(runs: Runs, contrasts: Sequence[Comparison]) -> list[list[Size]]:
-    """The sizes at all looks of each contrast."""
-    pairs: dict[int, _Pairs] = defaultdict(_Pairs)
-    wanted: list[list[list[int]]] = []
-    for contrast in contrasts:
-        arms = runs.cells[contrast.cell]
-        outcome = runs.outcomes[contrast.cell]
-        bounds = runs.bounds or (outcome.least, outcome.largest)
-        wanted.append([])
-        for look in contrast.looks:
-            one = rows_of(arms[contrast.arm], look.seeds)
-            others = [None if other is None else rows_of(arms[other], look.seeds) for other in contrast.others]
-            wanted[-1].append(
-                [pairs[len(one)].place(_Pair(one, other, look.level, look.is_early, bounds)) for other in others]
-            )
-    estimated = {seeds: _estimated(runs, list(of_n.places)) for seeds, of_n in pairs.items()}
+    """The sizes of each contrast at all its looks."""
+    pairs = [[_pairs(runs, contrast, look) for look in contrast.looks] for contrast in contrasts]
+    by_seeds: dict[int, dict[_Pair, None]] = defaultdict(dict)  # each pair once; those of equal seeds together
+    for pair in (pair for at_looks in pairs for at_look in at_looks for pair in at_look):
+        by_seeds[len(pair.one)][pair] = None
+    estimated: dict[_Pair, _Estimated] = {}
+    for distinct in by_seeds.values():
+        estimated.update(zip(distinct, _estimated(runs, list(distinct)), strict=True))
     return [
-        [
-            _hardest([estimated[len(look.seeds)][place] for place in places], contrast) if places else _UNKNOWN
-            for look, places in zip(contrast.looks, at_looks, strict=True)
-        ]
-        for contrast, at_looks in zip(contrasts, wanted, strict=True)
+        [_hardest([estimated[pair] for pair in at_look], contrast) if at_look else _UNKNOWN for at_look in at_looks]
+        for contrast, at_looks in zip(contrasts, pairs, strict=True)
     ]
+
+
+def _pairs(runs: Runs, contrast: Comparison, look: Look) -> list[_Pair]:
+    arms, outcome = runs.cells[contrast.cell], runs.outcomes[contrast.cell]
+    bounds = runs.bounds or (outcome.least, outcome.largest)
+    one = rows_of(arms[contrast.arm], look.seeds)
+    others = [None if other is None else rows_of(arms[other], look.seeds) for other in contrast.others]
+    return [_Pair(one, other, look.level, look.is_early, bounds) for other in others]
 
 
 def rows_of(by_seed: Mapping[int, int], seeds: Sequence[int]) -> tuple[int, ...]:
@@ -96,7 +83,7 @@ OTHERS = tuple(sorted(set(map(to_beat, KINDS))))  # an upper limit for each, at 
 
 
 class _Estimated(NamedTuple):
-    """The estimate of a pair: over seeds and images, and over seeds alone, with an upper limit per OTHERS."""
+    """The estimate of a pair, over seeds and images and over seeds alone, with an upper limit for each of OTHERS."""
 
     images: int
     mean: float
@@ -124,12 +111,12 @@ def _estimated(runs: Runs, pairs: Sequence[_Pair]) -> list[_Estimated]:
     both = by_seed
     if (rest := np.flatnonzero(v)).size:
         both = _with(by_seed, rest, estimate(values[rest], v[rest], lower[rest], upper[rest], is_early[rest]))
-    # Outcomes have their bounds, and where resamples set no limit these are all that is known.
+    # Where resampling gives no limit, only the range of the outcome is known.
     least, largest = np.array([pair.bounds for pair in pairs]).T
     floor = np.where(is_alone, least, least - largest)
     ceiling = np.where(is_alone, largest, largest - least)
     low_seeds, high_seeds = np.maximum(by_seed.low, floor), np.minimum(by_seed.high, ceiling[:, None])
-    # Images never make an interval narrower, though the bootstrap of both might by a hair where they add little.
+    # Images must not make an interval narrower, as the bootstrap of both may do very slightly if they add little.
     low = np.minimum(np.maximum(both.low, floor), low_seeds)
     high = np.maximum(np.minimum(both.high, ceiling[:, None]), high_seeds)
     p, p_below = np.maximum(by_seed.p_above, both.p_above), np.maximum(by_seed.p_below, both.p_below)
@@ -140,7 +127,7 @@ def _estimated(runs: Runs, pairs: Sequence[_Pair]) -> list[_Estimated]:
 
 
 def _with(estimates: Estimates, places: NDArray[np.intp], new: Estimates) -> Estimates:
-    """Estimates with those of some pairs replaced."""
+    """Replace the estimates of some pairs."""
     fields = {name: getattr(estimates, name).copy() for name in ("mean", "p_above", "p_below", "low", "high")}
     for name, values in fields.items():
         values[places] = getattr(new, name)
@@ -148,10 +135,10 @@ def _with(estimates: Estimates, places: NDArray[np.intp], new: Estimates) -> Est
 
 
 def _hardest(pairs: Sequence[_Estimated], contrast: Comparison) -> Size:
-    """The size against the hardest of several: each number is that of the other which makes it smallest."""
+    """The size against the hardest of several other arms: for each number, the other that makes it smallest."""
     limit = OTHERS.index(to_beat(contrast.name))
     collapsed = len(frozenset().union(*(pair.collapsed for pair in pairs)))
-    # Where a run has no outcome there is no mean, and no hardest: it is told of the other that is without one.
+    # If a run has no outcome, there is no mean and no hardest arm: the size is that against the arm with this run.
     hardest = min(range(len(pairs)), key=lambda place: (not math.isnan(pairs[place].mean), pairs[place].mean))
     if math.isnan(pairs[hardest].mean):
         pairs = [pairs[hardest]]

@@ -1,19 +1,19 @@
-"""Every contrast of a study: what it is, how large, and whether it was found, in one frame.
+"""All contrasts of a study with their sizes and verdicts, in one frame.
 
 A regulated arm is a mode of the method with an encoder that experienced `affect`; its twins are the same with another
 experience. Contrasts, each paired by seed:
 
-    accuracy         of an arm itself; of several labels mean_average_precision, of values ccc
+    accuracy         of an arm itself; for several labels mean_average_precision, for values ccc
     gain             an arm minus Backbone
     over_ensemble    a regulated arm minus the ensemble of two plain backbones
-    over_transfer    a regulated arm minus transfer: the encoder alone, trained on without a second network
+    over_transfer    a regulated arm minus transfer: the encoder alone, fine-tuned without a second network
     regulation       a regulated arm minus unregulated: the same two networks, trained apart and averaged
     twin             a regulated arm minus one twin
     label            a regulated arm minus the hardest of the twins fresh, moments and shuffled
     emotion          a regulated arm minus the hardest of these and neutral and rotation
 
-Only contrasts of regulated arms are tested, and `accuracy` and `twin` never: they describe. What is said of
-accuracy holds of the other outcomes, but that right or wrong for each image stands behind accuracy alone.
+Only contrasts of regulated arms are tested; `accuracy` and `twin` are descriptive and never are. Statements about
+accuracy hold for the other outcomes, except that only accuracy has right or wrong for each image.
 """
 
 from __future__ import annotations
@@ -39,64 +39,66 @@ COLUMNS += ["verdict"]
 
 
 def analyse(frame: pd.DataFrame | ArrowFrame) -> pd.DataFrame:
-    """Compare the arms of a study: every contrast with its size, its interval, its p and its verdict.
+    """Compare the arms of a study: every contrast with its size, interval, p and verdict.
 
     Tests are one-sided at 0.025, by a studentised bootstrap over seeds and test images (`statistics.estimate`), so that
-    a contrast is `above` exactly where its 95 % interval is, before the correction for the number of arms. Against
-    several twins p is the largest; the size is told against the hardest twin: the smallest mean (biased low), the
+    a contrast is `above` exactly if its 95 % interval is above 0, before the correction for the number of arms. Against
+    several twins p is the largest, and the size is given against the hardest twin: the smallest mean (biased low), the
     smallest lower limit, and the smallest upper limit at 1 - 0.025 / k for k twins.
 
-    The family of a test is the same contrast of all regulated arms (mode, variant, stimuli) of a target and backbone:
-    Holm's correction, or, where looks are planned, a level of 0.025 / m for each of m arms, spent over the looks
-    (`looks.nominal_levels`). Seeds count from 0, or from the plan's first one; a look is complete when a contrast has
-    all of its first seeds, and `above` at one look holds, unless a run collapses later. What is no label effect is none
-    of emotion. Intervals ignore the family.
+    The family of a test is the same contrast of all regulated arms (mode, variant, stimuli) of a target and backbone.
+    It is corrected by Holm's method or, if looks are planned, by a level of 0.025 / m for each of m arms, spent over
+    the looks (`looks.nominal_levels`). Seeds count from 0, or from the plan's first one. A look is complete when a
+    contrast has all of its first seeds, and `above` at one look holds, unless a run collapses later. Without a label
+    effect there is no emotion effect. Intervals ignore the family.
 
     Args:
-        frame: of pandas, polars, DuckDB or pyarrow: a row per run, with at least the columns `mode`, `experience`,
-            `seed` and `accuracy`, or `arm`, `seed` and `accuracy`; docs/own-results.md has the others. A study's table
-            of results fits as it is.
+        frame: a frame of pandas, polars, DuckDB or pyarrow with a row per run and at least the columns `mode`,
+            `experience`, `seed` and `accuracy`, or `arm`, `seed` and `accuracy`; docs/own-results.md lists the others.
+            A study's table of results fits as it is.
 
     Returns:
         A row per contrast. Outcomes and differences are shares: 0.01 is a point. Columns:
 
-        purpose, target, backbone, mode, experience, variant, stimuli: the arm; null where it has none.
+        purpose, target, backbone, mode, experience, variant, stimuli: the arm; null if it has none.
         contrast, against: see above; against is the (hardest) twin's experience, or a reference's mode.
-        n: seeds of the estimate, those of the last complete look; images: test images that the interval covers, 0
-            where right or wrong per image is missing or of other images, so that it is over seeds alone.
-        point, low, high: mean difference with its limits over seeds and images; low_seeds, high_seeds: over seeds
-            alone. NaN with one seed; limits at the ends of the range where so few seeds cannot tell them.
-        p, p_below: one-sided, for above and, of practical contrasts, below; p_corrected, p_below_corrected: for the
-            family, to be held against `level`. NaN where no verdict rests on them.
-        level: one-sided level of the limits: 0.025, or the look's. family: arms in the family; 0 where nothing is
-            tested.
-        decided_at: seeds of the look that decided for above or below; extra_seeds: seeds beyond the plan, not used.
-        missing: twins that are not there, comma-separated; collapsed: runs of the contrast that have collapsed.
-        mixed: what differs between the runs of the contrast, of device, precision and edition, comma-separated.
-        verdict: a `Verdict`; null where nothing is tested.
+        n: number of seeds of the estimate, those of the last complete look; images: number of test images that the
+            interval covers, 0 if right or wrong per image is missing or for different images and the interval is over
+            seeds alone.
+        point, low, high: mean difference with its limits over seeds and images; low_seeds, high_seeds: limits over
+            seeds alone. NaN with one seed; at the ends of the range if the seeds do not determine a limit.
+        p, p_below: one-sided, for above and, for practical contrasts, below; p_corrected, p_below_corrected: corrected
+            for the family, to be compared with `level`. NaN if no verdict depends on them.
+        level: one-sided level of the limits: 0.025, or the look's. family: number of arms in the family; 0 if nothing
+            is tested.
+        decided_at: number of seeds at the look that decided for above or below; extra_seeds: number of seeds beyond
+            the plan, which are not used.
+        missing: missing twins, comma-separated; collapsed: number of collapsed runs of the contrast.
+        mixed: which of device, precision and edition differ between the runs of the contrast, comma-separated.
+        verdict: a `Verdict`; null if nothing is tested.
 
     Raises:
-        UserError: a column is unknown or missing, a value is wrong, or a run is there twice.
+        UserError: a column is unknown or missing, a value is wrong, or a run occurs twice.
     """
     return frame_of(judged(runs_of(frame)))
 
 
 class Judged(NamedTuple):
-    """A contrast with what it came to."""
+    """A contrast with its size and verdict."""
 
     contrast: Comparison
     size: Size  # with the seeds of its last complete look
     decision: Decision
-    mixed: tuple[str, ...]  # what differs between its runs: device, precision, edition
+    mixed: tuple[str, ...]  # properties in which its runs differ: device, precision, edition
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Those of the size."""
+        """The seeds of the size."""
         return self.contrast.looks[-1].seeds
 
 
 def judged(runs: Runs) -> list[Judged]:
-    """Every contrast of runs, of the figure that they have as scores: more of it is better."""
+    """Judge every contrast of the runs' scores, of which more is better."""
     contrasts = [contrast for cell in runs.cells for contrast in contrasts_of(runs, cell)]
     sizes = sizes_of(runs, contrasts)
     families: dict[tuple[Cell, str], list[int]] = defaultdict(list)
@@ -109,26 +111,28 @@ def judged(runs: Runs) -> list[Judged]:
         decided = decide([contrasts[place] for place in places], [sizes[place] for place in places], arms)
         for place, decision in zip(places, decided, strict=True):
             decisions[place] = decision
-    labels = {(one.cell, one.arm): made for one, made in zip(contrasts, decisions, strict=True) if one.name == "label"}
-    return [
-        Judged(
-            one,
-            of_looks[-1],
-            specific(decision, labels[one.cell, one.arm]) if one.name == "emotion" else decision,
-            _mixed(runs, one),
-        )
-        for one, of_looks, decision in zip(contrasts, sizes, decisions, strict=True)
-    ]
+    labels = {
+        (contrast.cell, contrast.arm): decision
+        for contrast, decision in zip(contrasts, decisions, strict=True)
+        if contrast.name == "label"
+    }
+    results = []
+    for contrast, of_looks, decision in zip(contrasts, sizes, decisions, strict=True):
+        is_emotion = contrast.name == "emotion"
+        final = specific(decision, labels[contrast.cell, contrast.arm]) if is_emotion else decision
+        results.append(Judged(contrast, of_looks[-1], final, _mixed(runs, contrast)))
+    return results
 
 
 def _mixed(runs: Runs, contrast: Comparison) -> tuple[str, ...]:
+    """The properties in which the runs of a contrast differ."""
     arms, seeds = runs.cells[contrast.cell], contrast.looks[-1].seeds
     rows = [row for arm in (contrast.arm, *contrast.others) if arm for row in rows_of(arms[arm], seeds)]
     return tuple(name for name, values in runs.facts.items() if len({values[row] for row in rows}) > 1)
 
 
 def frame_of(contrasts: Iterable[Judged]) -> pd.DataFrame:
-    """A row per contrast, as `analyse` describes it."""
+    """The frame that `analyse` describes: a row per contrast."""
     import pandas as pd
 
     return pd.DataFrame([_row(*one) for one in contrasts], columns=COLUMNS)

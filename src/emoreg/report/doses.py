@@ -1,4 +1,4 @@
-"""Whether the stimuli of a study are doses of one experience: alike in all but one amount."""
+"""Finds out whether the stimuli of a study are doses of one experience, which differ only in one amount."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from emoreg.study.columns import SETTINGS
 if TYPE_CHECKING:
     import pandas as pd
 
-# Settings of stage 1 that say how much of an experience an encoder has, with the unit of an axis. Other numbers, such
-# as a learning rate, change what is done with it.
+# Settings of stage 1 that are amounts of experience, with the unit of an axis. Other numbers, such as a learning rate,
+# change how the experience is used.
 AMOUNTS: Mapping[str, str] = {
     "training.epochs": "Epochs of stage 1",
     "stimuli.share": "Share of the stimuli, %",
@@ -22,7 +22,7 @@ AMOUNTS: Mapping[str, str] = {
     "stimuli.count": "Stimuli",
 }
 SCALES = {"stimuli.share": 100.0}
-WHOLE = {"stimuli.share": 1.0}  # what null means; elsewhere it is no number
+WHOLE = {"stimuli.share": 1.0}  # the meaning of null; for other settings null is not a number
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Doses:
     """Stimuli that differ in one amount.
 
     Args:
-        setting: of stage 1, a key of `AMOUNTS`.
-        amounts: by the label of the stimuli, ascending, in the unit of the axis.
+        setting: setting of stage 1, a key of `AMOUNTS`.
+        amounts: amounts by the label of the stimuli, ascending, in the unit of the axis.
     """
 
     setting: str
@@ -39,25 +39,25 @@ class Doses:
 
     @property
     def unit(self) -> str:
-        """What the amounts are."""
+        """The unit of the amounts."""
         return AMOUNTS[self.setting]
 
 
 def doses_of(table: pd.DataFrame) -> Doses | None:
-    """The doses of a table of results; None if its stimuli are no doses, or it has the settings of no stage 1.
+    """The doses of a table of results; None if its stimuli are no doses, or it lacks the settings of stage 1.
 
     Args:
-        table: of both stages; the rows of affective encoders are used, finished or not.
+        table: rows of both stages; those of affective encoders are used, finished or not.
     """
     rows = table[(table["stage"] == 1) & (table["experience"] == "affect") & table["stimuli"].notna()]
     columns = [str(name) for name in rows if str(name).startswith(SETTINGS)]
-    by_label = {str(label): own for label, own in rows[columns].groupby(rows["stimuli"], sort=False)}
+    by_label = {str(label): runs for label, runs in rows[columns].groupby(rows["stimuli"], sort=False)}
     if len(by_label) < 2:
         return None
     differing: dict[str, list[frozenset[Any]]] = {}
     for column in columns:
         name = column.removeprefix(SETTINGS)
-        values = [frozenset(_plain(value, WHOLE.get(name)) for value in own[column]) for own in by_label.values()]
+        values = [frozenset(_plain(value, WHOLE.get(name)) for value in runs[column]) for runs in by_label.values()]
         if len(set(values)) > 1:
             differing[name] = values
     setting = next(iter(differing), "")
@@ -71,7 +71,9 @@ def doses_of(table: pd.DataFrame) -> Doses | None:
 
 
 def _plain(value: Any, missing: Any = None) -> Any:
-    """Of whatever a column holds, with one value for all that is missing."""
+    """A hashable value of a column, with `missing` for all kinds of missing values."""
     if is_missing(value):
         return missing
-    return value.item() if hasattr(value, "item") else value if isinstance(value, str | int | float) else str(value)
+    if hasattr(value, "item"):
+        return value.item()
+    return value if isinstance(value, str | int | float) else str(value)

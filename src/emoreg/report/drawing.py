@@ -106,8 +106,15 @@ def _draw_forest(
         axes.plot(seeds, [place + 0.3] * len(seeds), "o", color=colour(row.arm), markersize=2.5, fillstyle="none")
         point(axes, row.interval, place, row.arm, "D", row.is_filled)
         if number is not None:
-            text, above = number(row.interval.mean), {"xytext": (0, 4.5), "textcoords": "offset points"}
-            axes.annotate(text, (mean, place), **above, ha="center", fontsize=8, color=INK)
+            axes.annotate(
+                number(row.interval.mean),
+                (mean, place),
+                (0, 4.5),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+                color=INK,
+            )
     axes.set_yticks(range(len(rows)), [short(row.label, 28) for row in rows])
     axes.tick_params(axis="y", length=0)
     for tick, row in zip(axes.get_yticklabels(), rows, strict=True):

@@ -20,7 +20,7 @@ def write_reports(folder: Path, analysis: Analysis, sentences: Sequence[str]) ->
     """Write report.html, report.md, report.tex and report.json.
 
     Args:
-        folder: where to.
+        folder: folder to write to.
         analysis: the study.
         sentences: its findings, the most important first.
 
@@ -32,19 +32,20 @@ def write_reports(folder: Path, analysis: Analysis, sentences: Sequence[str]) ->
     """
     if (folder / RECIPE).exists():
         raise UserError(f"{folder} is a run folder; choose another for the report")
-    text = (
-        "\n\n".join(filter(None, (markdown_report(analysis, sentences[0]).rstrip(), markdown_suites(analysis)))) + "\n"
-    )
-    content = json.dumps(_content(analysis, sentences), indent=1, ensure_ascii=False, allow_nan=False)
-    texts = {"report.md": text, "report.tex": latex_report(analysis, sentences[0]), "report.json": content}
-    for name, each in texts.items():
+    parts = markdown_report(analysis, sentences[0]).rstrip(), markdown_suites(analysis)
+    texts = {
+        "report.md": "\n\n".join(parts).rstrip() + "\n",
+        "report.tex": latex_report(analysis, sentences[0]),
+        "report.json": json.dumps(_content(analysis, sentences), indent=1, ensure_ascii=False, allow_nan=False),
+    }
+    for name, text in texts.items():
         with writing(folder / name):
-            write_atomically(folder / name, each.encode("utf-8", "backslashreplace"))
+            write_atomically(folder / name, text.encode("utf-8", "backslashreplace"))
     return write_report(folder / "report.html", analysis, sentences)
 
 
 def _content(analysis: Analysis, sentences: Sequence[str]) -> dict[str, Any]:
-    """The contrast frame as records, null for what is missing, with the findings."""
+    """The findings and the contrast frame as records, with null for missing values."""
     records = analysis.contrasts.astype(object).where(analysis.contrasts.notna(), None).to_dict("records")
     return {
         "study": analysis.name,

@@ -1,4 +1,4 @@
-"""Planned looks at a study that still grows: how much of the level each may spend."""
+"""Planned looks at a growing study: how much of the level each may spend."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-NODES = 400  # of the integral over what earlier looks left open
-FAR = 8.0  # standard deviations below 0 where that integral begins
+NODES = 400  # of the integral over the paths that passed at no earlier look
+FAR = 8.0  # that integral starts so many standard deviations below 0
 
 
 @functools.lru_cache(maxsize=256)
 def nominal_levels(looks: tuple[int, ...], level: float) -> tuple[float, ...]:
     """The one-sided level at which each look tests, so that all together err with probability `level`.
 
-    After a share t of the planned seeds 2 - 2 Φ(z_(level / 2) / √t) of the error may be spent, which is the spending
-    function of Lan & DeMets (1983) that resembles O'Brien & Fleming's design. The probability to pass first at
-    some look is integrated recursively (Armitage, McPherson & Rowe 1969). SciPy's multivariate normal is not exact
-    enough for levels of one in a million, and the packages that have group-sequential designs bring much else along.
+    After a share t of the planned seeds, 2 - 2 Φ(z_(level / 2) / √t) of the error may be spent. This is the spending
+    function of Lan & DeMets (1983) that resembles O'Brien & Fleming's design. The probability of passing first at a
+    look is integrated recursively (Armitage, McPherson & Rowe 1969). SciPy's multivariate normal is not accurate enough
+    for levels of one in a million, and packages with group-sequential designs are large dependencies.
 
     Args:
-        looks: numbers of seeds, ascending; the last is what the study planned.
-        level: of the whole study, one-sided, in (0, 0.5).
+        looks: numbers of seeds, ascending; the last is the number that the study planned.
+        level: one-sided level of the whole study, in (0, 0.5).
     """
     if len(looks) == 1:
         return (level,)
@@ -38,7 +38,7 @@ def nominal_levels(looks: tuple[int, ...], level: float) -> tuple[float, ...]:
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
     levels: list[float] = []
     spent = before = 0.0
-    places, density = np.zeros(1), np.ones(1)  # Brownian motion at the look before, where no look was passed
+    places, density = np.zeros(1), np.ones(1)  # of Brownian motion at the previous look, if it passed at none
     for look in looks:
         time = look / looks[-1]
         may_spend = 2 * normal.cdf(-z / math.sqrt(time))
@@ -55,7 +55,7 @@ def nominal_levels(looks: tuple[int, ...], level: float) -> tuple[float, ...]:
 
 
 def _excess(bound: float, places: NDArray[np.float64], density: NDArray[np.float64], step: float, new: float) -> float:
-    """By how much more than `new` is spent with this bound; `places` are in steps."""
+    """The error spent with this bound, minus `new`; `places` are in units of `step`."""
     from scipy.special import ndtr
 
     return float(density @ ndtr(places - bound / step)) - new

@@ -13,12 +13,12 @@ from emoreg.study.columns import MACHINE, SETTINGS, each_once
 if TYPE_CHECKING:
     import pandas as pd
 
-DIGITS = 16  # of a checksum: enough to tell any two sets apart
+DIGITS = 16  # of a checksum: enough to distinguish any two sets
 PROCEDURAL = "procedural (drawn by emoreg, labels from psychophysics: not rated by people)"
 
 
 def facts_of(done: pd.DataFrame) -> tuple[tuple[str, str], ...]:
-    """(name, value) of each fact, with all its values where runs differ.
+    """Facts as (name, value); the value lists all values if runs differ.
 
     Args:
         done: the finished runs of both stages, as `emoreg.study.results` makes them.
@@ -64,26 +64,26 @@ def _target(label: str, runs: pd.DataFrame) -> str:
         )
         if column in runs and runs[column].notna().any()
     ]
-    told = "; ".join(dict.fromkeys(describe_target(*target) for target in targets_of(runs)))
-    what = f"{label} ({told})" if told else label
-    return f"{what}: {', '.join(counts)} images" if counts else what
+    described = "; ".join(dict.fromkeys(describe_target(*target) for target in targets_of(runs)))
+    target = f"{label} ({described})" if described else label
+    return f"{target}: {', '.join(counts)} images" if counts else target
 
 
 def _checksums(done: pd.DataFrame) -> str:
-    """The first digits of the checksum of each set, and of the test images' pixels in their order."""
-    names = [(f"target {name}", runs) for name, runs in done[done["stage"] == 2].groupby("target", sort=False)]
-    names += [(f"stimuli {name}", runs) for name, runs in done[done["stage"] == 1].groupby("stimuli", sort=False)]
-    told = []
-    for name, runs in names:
-        for column, what in (("images_sha256", "files"), ("test_checksum", "test pixels")):
+    """The first digits of the checksums of each set's files, and of the test images' pixels in their order."""
+    sets = [(f"target {name}", runs) for name, runs in done[done["stage"] == 2].groupby("target", sort=False)]
+    sets += [(f"stimuli {name}", runs) for name, runs in done[done["stage"] == 1].groupby("stimuli", sort=False)]
+    checksums = []
+    for name, runs in sets:
+        for column, content in (("images_sha256", "files"), ("test_checksum", "test pixels")):
             sums = runs[column].dropna().unique().tolist() if column in runs else []
             if sums:
-                told.append(f"{name}, {what} {' or '.join(str(each)[:DIGITS] for each in sums)}")
-    return "; ".join(told)
+                checksums.append(f"{name}, {content} {' or '.join(str(each)[:DIGITS] for each in sums)}")
+    return "; ".join(checksums)
 
 
 def _values(runs: pd.DataFrame, column: str, between: str = "", other: str = "") -> str:
-    """The values of a column, each followed by that of another column; every combination once."""
+    """The values of a column, each followed by the value of another column; every combination once."""
     columns = runs.reindex(columns=[column, other]).dropna(subset=[column]).convert_dtypes().astype("string")
     return "; ".join((columns[column] + (between + columns[other]).fillna("")).unique())
 

@@ -1,4 +1,4 @@
-"""What the paper claims on its own targets, beside what a study found there."""
+"""The paper's claims for its targets, beside the gains of a study."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from emoreg.report.contrast_plan import ENSEMBLE
 from emoreg.report.run_frame import EXPLORATION
 
 SOURCE = "arXiv:2606.13081"
-# Gains over the plain backbone, "up to", as its public summaries state them; of how many seeds, and with which
-# interval, is not published there. Percent are read as points.
+# Gains "up to" these over the plain backbone, as its public summaries state them, without the number of seeds and
+# intervals. Percent are read as points.
 CLAIMS: Mapping[str, tuple[str, float]] = {"cifar10": ("CIFAR-10", 0.0157), "cifar100": ("CIFAR-100", 0.0319)}
 
 
@@ -22,13 +22,13 @@ class PaperClaim:
     target: str  # as the paper writes it
     claimed: float  # gain over the plain backbone, a share
     cell: CellResult
-    arm: ArmResult  # the regulated arm with the largest mean gain, as the claim is one "up to"
+    arm: ArmResult  # the regulated arm with the largest mean gain, as the claim is "up to"
     gain: Contrast
     ensemble: Contrast | None  # the ensemble's gain
 
 
 def paper_claims(analysis: Analysis) -> list[PaperClaim]:
-    """A claim for every cell whose target the paper has, with all its classes, and that has a gain on test images."""
+    """A claim for every cell with a target of the paper, all its classes, and a gain on test images."""
     claims = []
     for cell in analysis.cells:
         gains = [(arm, arm.contrasts["gain"]) for arm in cell.arms if arm.arm.is_regulated and "gain" in arm.contrasts]

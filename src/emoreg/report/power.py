@@ -1,4 +1,4 @@
-"""How likely a study is to find an effect of some size, by simulating the very test that it does."""
+"""The power of a study to find an effect of some size, from simulations of the test that the study uses."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-STUDIES = 2000  # simulated for each number of seeds: the error of a power is 0.01
+STUDIES = 2000  # simulated for each number of seeds: the standard error of a power is 0.01
 KINDS = ("stage", *Arm._fields, "target", "backbone")
-WANTED = 0.8  # power that is usually asked for (Cohen 1988)
-SAFE = 0.8  # how often the true spread lies below the upper limit that is planned with
+WANTED = 0.8  # conventional power (Cohen 1988)
+SAFE = 0.8  # confidence of the upper limit of the spread
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Spread:
     """What the power of a study depends on, besides the effect. Standard deviations are in percentage points.
 
     Args:
-        sd: of differences between two arms, paired by seed.
-        sd_safe: its upper 80 % confidence limit, since a pilot estimates it with error; equal to `sd` if it is given.
-        image_sd: what the choice of test images adds to the mean difference of two arms; 0 where it is not known.
-        arms: regulated arms in the family.
-        label: of the cell: "cifar10, resnet20"; empty if the spread was given.
-        seeds: of the pilot; 0 if the spread was given.
-        collapsed: runs of the pilot that collapsed and are left out.
+        sd: standard deviation of differences between two arms, paired by seed.
+        sd_safe: upper 80 % confidence limit of `sd`, as a pilot estimates it with error; `sd` if the user gave that.
+        image_sd: standard deviation that the choice of test images adds to a mean difference; 0 if it is not known.
+        arms: number of regulated arms in the family.
+        label: the cell, such as "cifar10, resnet20"; empty if the user gave the spread.
+        seeds: number of seeds of the pilot; 0 if the user gave the spread.
+        collapsed: number of runs of the pilot that collapsed and are left out.
     """
 
     sd: float
@@ -55,7 +55,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Power:
-    """The probability to find an effect, with one number of seeds."""
+    """The probability of finding an effect with one number of seeds."""
 
     seeds: int
     looks: tuple[int, ...]  # the last is `seeds`
@@ -67,12 +67,12 @@ class Power:
 def spreads_of(table: pd.DataFrame) -> list[Spread]:
     """The spread of each target and backbone of a pilot.
 
-    Of Backbone, the regulated arms and their twins on the seeds that all of them have: what is left of the table of
-    arms × seeds after both means, times √2 for a difference. Arms are taken to spread alike. A run that collapsed is
-    taken as missing: a contrast that has one is not tested, so it is no part of the spread that a test meets.
+    It is estimated from Backbone, the regulated arms and their twins on the seeds that all of them have: the residuals
+    of the table of arms × seeds after subtracting both means, times √2 for a difference. All arms are assumed to vary
+    alike. Collapsed runs count as missing: a contrast with one is not tested, so they do not affect any test.
 
     Args:
-        table: as for `contrasts.analyse`.
+        table: results as for `contrasts.analyse`.
 
     Raises:
         UserError: no cell has two arms with two seeds in common.
@@ -88,22 +88,22 @@ def spreads_of(table: pd.DataFrame) -> list[Spread]:
 
 
 def spread_of(runs: Runs, cell: Cell, among: Collection[int] | None = None) -> Spread | None:
-    """The spread of a cell; None without two arms with two seeds in common.
+    """The spread of a cell; None if it does not have two arms with two seeds in common.
 
     Args:
-        runs: of the cell and others.
-        cell: one of theirs.
-        among: the seeds that count; None for all that are there.
+        runs: runs of this and other cells.
+        cell: the cell.
+        among: the seeds to use; None for all.
     """
     from scipy import stats
 
-    of_cell = {
-        arm: {seed: row for seed, row in by_seed.items() if among is None or seed in among}
+    used = [
+        {seed: row for seed, row in by_seed.items() if among is None or seed in among}
         for arm, by_seed in runs.cells[cell].items()
         if arm == BACKBONE or arm.mode in REGULATED
-    }
-    collapsed = sum(int(runs.is_collapsed[row]) for by_seed in of_cell.values() for row in by_seed.values())
-    sound = [{seed: row for seed, row in by_seed.items() if not runs.is_collapsed[row]} for by_seed in of_cell.values()]
+    ]
+    collapsed = sum(int(runs.is_collapsed[row]) for by_seed in used for row in by_seed.values())
+    sound = [{seed: row for seed, row in by_seed.items() if not runs.is_collapsed[row]} for by_seed in used]
     arms = [by_seed for by_seed in sound if len(by_seed) > 1]
     seeds = sorted(set.intersection(*map(set, arms))) if arms else []
     if len(arms) < 2 or len(seeds) < 2:
@@ -116,15 +116,16 @@ def spread_of(runs: Runs, cell: Cell, among: Collection[int] | None = None) -> S
     sd_safe = sd * math.sqrt(freedom / stats.chi2.ppf(1 - SAFE, freedom))
     image_sd = 100 * math.sqrt(_image_variance(runs, rows))
     planned = sum(arm.is_regulated for arm in runs.planned[cell])
-    return Spread(sd, sd_safe, image_sd, max(1, planned), _label(cell), len(seeds), collapsed)
+    label = ", ".join(part for part in (cell.target, cell.backbone) if part)
+    return Spread(sd, sd_safe, image_sd, max(1, planned), label, len(seeds), collapsed)
 
 
 def given_spread(sd: float, correlation: float = 0.0) -> Spread:
-    """The spread of differences from that of runs.
+    """The spread of differences, from a given spread of runs.
 
     Args:
         sd: standard deviation of an arm's accuracy between seeds, in percentage points.
-        correlation: between two arms with the same seed, below 1. 0 for independent arms.
+        correlation: correlation of two arms with the same seed, below 1; 0 for independent arms.
     """
     of_differences = sd * math.sqrt(2 * (1 - correlation))
     return Spread(of_differences, of_differences)
@@ -133,21 +134,21 @@ def given_spread(sd: float, correlation: float = 0.0) -> Spread:
 def simulate_power(
     spread: Spread, effect: float, seeds: Sequence[int], looks: Sequence[int] = (), studies: int = STUDIES
 ) -> list[tuple[Power, Power]]:
-    """The power for each number of seeds: with the spread as it is, and with its upper limit.
+    """The power for each number of seeds: with the estimated spread, and with its upper limit.
 
-    Simulated studies have Backbone and five twins, all of them worse than the regulated arm by `effect`, which is the
-    hardest case, and differences that are normally distributed. They are tested as `contrasts.analyse` tests: by the
-    studentised bootstrap, against every twin, at the level of the first step of Holm's correction, or of each look.
+    Simulated studies have Backbone and five twins, all worse than the regulated arm by `effect`, which is the hardest
+    case, and normally distributed differences. They are tested as in `contrasts.analyse`: by the studentised bootstrap,
+    against every twin, at the level of the first step of Holm's correction, or of each look.
 
     Args:
-        spread: of the differences.
-        effect: difference to find, in percentage points.
+        spread: the spread of differences.
+        effect: the true difference, in percentage points.
         seeds: numbers of seeds to try.
         looks: numbers of seeds at which the study looks before its end; those below each of `seeds` count.
-        studies: to simulate.
+        studies: number of studies to simulate.
 
     Raises:
-        UserError: the spread is not finite, or there is none.
+        UserError: the spread is not finite, or zero.
     """
     if not math.isfinite(spread.sd + spread.sd_safe + spread.image_sd):
         raise UserError(f"the spread is {spread.sd} points, at most {spread.sd_safe}; give finite numbers")
@@ -160,24 +161,24 @@ def simulate_power(
 
 
 def without_spread(spread: Spread) -> str | None:
-    """Why no power is told of a cell whose seeds agree; None where they tell a spread."""
+    """Why the power of a cell cannot be computed because its seeds agree; None if they have a spread."""
     if spread.sd > 100 * TIE:
         return None
     where = f"{spread.label}: " if spread.label else ""
     return (
-        f"{where}the arms differ alike in all {spread.seeds} seeds of the pilot, and seeds that agree tell no spread: "
+        f"{where}the arms differ alike in all {spread.seeds} seeds of the pilot, so there is no spread to plan with: "
         "run more of them, score more test images, or give --sd"
     )
 
 
 def simulated_differences(share: float, others: int, seeds: int, studies: int) -> NDArray[np.float64]:
-    """Of simulated studies without an effect: an arm minus each other, (studies * others, seeds), spread 1.
+    """Simulate studies without an effect: an arm minus each other, (studies * others, seeds), with spread 1.
 
     Args:
-        share: what test images add to the spread of a mean difference, in units of the spread between seeds.
-        others: arms that the first is compared with.
-        seeds: of a study.
-        studies: to simulate.
+        share: spread that test images add to a mean difference, in units of the spread between seeds.
+        others: number of arms that the first is compared with.
+        seeds: number of seeds of a study.
+        studies: number of studies.
     """
     rng = np.random.default_rng(0)
     # In units of the spread of differences, in which an arm alone has 1 / √2.
@@ -197,10 +198,10 @@ def _powers(spread: Spread, effect: float, seeds: int, looks: tuple[int, ...], s
             continue
         is_early = look < seeds
         p = p_above(differences[:, :look], share**2, shifts, is_early)
-        if share:  # as in `contrasts`: images never help
+        if share:  # as in `contrast_sizes`: images must not make a p smaller
             p = np.maximum(p, p_above(differences[:, :look], 0.0, shifts, is_early))
         passed.append(p.reshape(len(shifts), studies, others) <= level + TIE)
-    # Backbone and the twins are alike here, so that any one, three or five of them stand for a contrast.
+    # Backbone and the twins are alike here, so any one, three or five of them can represent a contrast.
     at_looks = np.array(passed) if passed else np.zeros((1, len(shifts), studies, others), dtype=bool)
     by_kind = []
     for k in (1, len(LABEL_TWINS), len(TWINS)):
@@ -211,20 +212,16 @@ def _powers(spread: Spread, effect: float, seeds: int, looks: tuple[int, ...], s
 
 
 def _image_variance(runs: Runs, rows: Sequence[tuple[int, ...]]) -> float:
-    """Mean over pairs of arms of the variance that test images add to their difference; 0 where it is not known."""
-    found = [variance_of_images(runs, one, other) for one, other in combinations(rows, 2)]
-    known = [variance for variance, images in found if images]
+    """The variance that test images add to a difference, mean over pairs of arms; 0 if it is not known."""
+    pairs = [variance_of_images(runs, one, other) for one, other in combinations(rows, 2)]
+    known = [variance for variance, images in pairs if images]
     return float(np.mean(known)) if known else 0.0
-
-
-def _label(cell: Cell) -> str:
-    return ", ".join(part for part in (cell.target, cell.backbone) if part)
 
 
 def training_hours(table: pd.DataFrame, seeds: int) -> float:
     """Training time of a whole study, both stages, with this many seeds, one run at a time.
 
-    From the mean time of the finished seeds of each kind of run; a kind without any is not counted. NaN if no time is
+    It uses the mean time over the finished seeds of each kind of run and ignores kinds without any. NaN if no time is
     known.
     """
     done = table[table["status"] == RunStatus.FINISHED]

@@ -23,14 +23,14 @@ KINDS = {"gain": "gain over Backbone", "label": "label effect", "emotion": "emot
 def power_table(
     spread: Spread, effect: float, seeds: Sequence[int], looks: Sequence[int] = (), pilot: pd.DataFrame | None = None
 ) -> Group:
-    """A row for each number of seeds, a column for each contrast, and what the numbers mean.
+    """A row for each number of seeds, a column for each contrast, and an explanation.
 
     Args:
-        spread: of the differences.
-        effect: difference to find, in percentage points.
+        spread: the spread of differences.
+        effect: the true difference, in percentage points.
         seeds: numbers of seeds to try.
         looks: numbers of seeds at which the study looks before its end.
-        pilot: table of results to reckon training hours from, if it tells any time; None without one.
+        pilot: table of results to estimate training hours from; None without one.
     """
     powers = simulate_power(spread, effect, sorted(set(seeds)), looks)
     is_estimated = spread.seeds > 0
@@ -49,8 +49,8 @@ def power_table(
     ]
     safe_spread = f", from {spread.seeds} seeds; at most {spread.sd_safe:.2f} with 80 % confidence, in parentheses"
     lines = [
-        f"Probability to find an effect of {effect:g} points, in {STUDIES:,} simulated studies that are tested as the "
-        "report tests: against three twins for the label effect and five for emotion, all equally good.",
+        f"Probability of finding an effect of {effect:g} points, in {STUDIES:,} simulated studies tested as in the "
+        "report: against three twins for the label effect and five for emotion, all equally good.",
         f"Spread: {spread.sd:.2f} points, the standard deviation of differences paired by seed"
         f"{safe_spread if is_estimated else ''}.",
         f"Fewest of these numbers of seeds with at least {WANTED:.0%}{' in parentheses' if is_estimated else ''}: "

@@ -1,10 +1,11 @@
-"""What all arms of a study share, and in what they differ by their recipes: nobody need take it on trust."""
+"""The settings that all arms of a study share, and those in which they differ, according to their recipes."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,33 +17,33 @@ from emoreg.study.columns import SETTINGS
 if TYPE_CHECKING:
     import pandas as pd
 
-# Sections of a recipe by what they are about, in the order in which they are told.
-TOPICS: Mapping[str, tuple[str, ...]] = {
-    "target": ("target.",),
-    "backbone": ("backbone.",),
-    "encoder": ("encoder.",),
-    "regulation": ("regulation.",),
-    "loss": ("loss.",),
-    "optimiser": ("optimizer.",),
-    "training": ("training.",),
-    "augmentation": ("augment.",),
+# Sections of a recipe by topic, in the order of the report.
+TOPICS: Mapping[str, str] = {
+    "target": "target.",
+    "backbone": "backbone.",
+    "encoder": "encoder.",
+    "regulation": "regulation.",
+    "loss": "loss.",
+    "optimiser": "optimizer.",
+    "training": "training.",
+    "augmentation": "augment.",
 }
-# Not of the method: where images lie, which run an encoder is from (its experience is told), who watches.
+# Not part of the method: paths of images, the encoder's run (its experience is reported), trackers, resources.
 LEFT_OUT = ("target.root", "encoder.experience", "training.trackers", "training.devices", "training.memory_limit_gib")
-OFF = (None, False, 0, "none", "", "[]", "()")  # what is off is not told, unless an arm has it on
-# Settings of a target that say what it is, and not how it is measured.
+OFF = (None, False, 0, "none", "", "[]", "()")  # omitted if all runs share such a value
+# Settings that define a target, but not how it is measured.
 OF_A_TARGET = (
     *("name", "root", "classes", "per_class", "share", "imbalance", "label_noise", "noise_share"),
     *("image_size", "limit", "labels"),
 )
-MOST = 4  # values that are told with their arms
-WHICH = "regulation.mode"  # is told with its arms, however many there are
+MOST = 4  # values that are listed with their arms
+WHICH = "regulation.mode"  # is listed with its arms, however many values there are
 
 
 def shared_settings(runs: pd.DataFrame) -> dict[str, str]:
     """Facts on finished runs of stage 2: what their recipes share, by topic, and every setting in which arms differ.
 
-    Settings that are null, 0 or off in all runs are left out of what is shared. Empty for a table without settings.
+    Shared settings that are null, 0 or off are left out. Empty for a table without settings.
 
     Args:
         runs: rows of a table of results.
@@ -56,30 +57,29 @@ def shared_settings(runs: pd.DataFrame) -> dict[str, str]:
         if (name := column.removeprefix(SETTINGS)) not in (*LEFT_OUT, "seed", "edition")
     }
     shared = {name: own[0] for name, own in values.items() if len(set(own)) == 1}
-    told = [
-        f"{topic}: {', '.join(settings)}"
-        for topic, prefixes in TOPICS.items()
-        if (settings := [f"{_short(name)} {_value(shared[name])}" for name in _on(shared, prefixes)])
-    ]
+    by_topic: dict[str, list[str]] = defaultdict(list)
+    for topic, prefix in TOPICS.items():
+        for name, value in shared.items():
+            if name.startswith(prefix) and value not in OFF:
+                by_topic[topic].append(f"{name.removeprefix(prefix)} {_value(value)}")
     arms = [_arm(row) for row in runs.reindex(columns=["mode", "experience", "variant"]).itertuples(index=False)]
-    of_stage = tuple(prefix for prefixes in TOPICS.values() for prefix in prefixes)
     differing = [
         f"{name}: {_by_arm(own, arms, math.inf if name == WHICH else MOST)}"
         for name, own in values.items()
-        if name not in shared and name.startswith(of_stage)
+        if name not in shared and name.startswith(tuple(TOPICS.values()))
     ]
-    facts = {"All runs of stage 2 share": "; ".join(told), "They differ in": "; ".join(differing)}
+    same = [f"{topic}: {', '.join(settings)}" for topic, settings in by_topic.items()]
+    facts = {"All runs of stage 2 share": "; ".join(same), "They differ in": "; ".join(differing)}
     return {name: fact for name, fact in facts.items() if fact}
 
 
 def targets_of(runs: pd.DataFrame) -> list[tuple[TargetSettings, int | None, int | None]]:
-    """The different targets of runs of stage 2, as `describe_target` takes them; none for a table without settings."""
+    """The distinct targets of runs of stage 2, as arguments of `describe_target`; empty without settings."""
     found: dict[tuple[Any, ...], tuple[TargetSettings, int | None, int | None]] = {}
     rows = runs.reindex(columns=[*(f"{SETTINGS}target.{name}" for name in OF_A_TARGET), "classes", "whole_classes"])
-    for *told, classes, whole in rows.itertuples(index=False, name=None):
-        settings = {
-            name: value for name, value in zip(OF_A_TARGET, map(_plain, told), strict=True) if value is not None
-        }
+    for *values, classes, whole in rows.itertuples(index=False, name=None):
+        settings = {name: _plain(value) for name, value in zip(OF_A_TARGET, values, strict=True)}
+        settings = {name: value for name, value in settings.items() if value is not None}
         if "name" not in settings:
             continue
         number = None if classes is None or isinstance(classes, float) else len(classes)
@@ -89,14 +89,6 @@ def targets_of(runs: pd.DataFrame) -> list[tuple[TargetSettings, int | None, int
                 settings["classes"] = tuple(json.loads(settings["classes"]))
             found.setdefault(key, (TargetSettings(**settings), number, _plain(whole)))
     return list(found.values())
-
-
-def _on(shared: Mapping[str, Any], prefixes: tuple[str, ...]) -> list[str]:
-    return [name for name, value in shared.items() if name.startswith(prefixes) and value not in OFF]
-
-
-def _short(name: str) -> str:
-    return name.partition(".")[2]
 
 
 def _by_arm(values: Iterable[Any], arms: Iterable[str], most: float) -> str:
@@ -115,7 +107,7 @@ def _arm(row: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Of whatever a column holds: one value for all that is missing, and whole numbers as such."""
+    """A hashable value of a column: None if it is missing, and an int if it is a whole number."""
     if is_missing(value):
         return None
     if hasattr(value, "item"):

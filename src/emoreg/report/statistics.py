@@ -1,4 +1,4 @@
-"""Intervals and tests of means over seeds, and over test images, and the correction for their number."""
+"""Intervals and tests of means over seeds and test images, and the correction for multiple tests."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 TIE = 1e-12  # accuracies are ratios of counts: smaller differences are rounding errors
-LEVEL = 0.025  # of every verdict, one-sided, so that the 95 % interval agrees
-RESAMPLES = 9_999  # with 9,999 the shares of resamples are multiples of 0.0001
-BLOCK = 4  # pairs at a time, so that their resamples stay in the processor's cache
+LEVEL = 0.025  # one-sided level of every verdict, so that the 95 % interval agrees
+RESAMPLES = 9_999  # makes p-values multiples of 0.0001
+BLOCK = 4  # pairs at a time, so that their resamples fit into the processor's cache
 ENOUGH = 4  # seeds for an interval: with fewer no test can pass (`smallest_tail`), and Student's t says little
-ROUNDING = 1e-5  # of single precision, in a resample's variance in units of the spread
+ROUNDING = 1e-5  # error of single precision in a resample's variance, in units of the spread
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its two-sided confidence interval, by Student's t where `interval` made it.
+    """A mean with its two-sided confidence interval; Student's if `interval` made it.
 
     With too few seeds there is no interval: `low` and `high` are NaN. Without any value the mean is NaN too.
     """
@@ -40,12 +40,12 @@ class Interval:
 
 
 def interval(values: Sequence[float], floor: float = -math.inf, ceiling: float = math.inf) -> Interval:
-    """Mean of `values`, one per seed, with its 95 % Student-t interval.
+    """Mean of `values` with its 95 % Student-t interval.
 
     Args:
         values: one per seed; with fewer than four there is no interval.
-        floor: the least value that is possible: 0 for an accuracy. The interval ends there.
-        ceiling: the largest: 1 for an accuracy.
+        floor: least possible value, such as 0 for an accuracy; the interval ends there.
+        ceiling: largest possible value, such as 1 for an accuracy.
     """
     from scipy import stats
 
@@ -62,9 +62,9 @@ def interval(values: Sequence[float], floor: float = -math.inf, ceiling: float =
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """p-values corrected for their number (Holm 1979), in the same order; NaN is not counted and stays NaN.
+    """Correct p-values for their number (Holm 1979), in the same order; NaN is not counted and stays NaN.
 
-    Our own because statsmodels' `multipletests` collects garbage at every call, which takes longer than all the rest.
+    Not statsmodels' `multipletests`, which runs the garbage collector at every call; that takes longer than all else.
     """
     corrected = np.array(ps, dtype=float)
     family = np.flatnonzero(~np.isnan(corrected))
@@ -76,13 +76,13 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Estimates:
-    """Means of paired differences with their bootstrap tests and limits; every field is (pairs,) unless it says so."""
+    """Means of paired differences with bootstrap tests and limits; fields have shape (pairs,) unless noted."""
 
     mean: NDArray[np.float64]
     p_above: NDArray[np.float64]  # one-sided, for a mean above 0
     p_below: NDArray[np.float64]  # one-sided, for a mean below 0
-    low: NDArray[np.float64]  # above 0 exactly where p_above is at most `lower`
-    high: NDArray[np.float64]  # below 0 exactly where p_below is at most `upper`; of the shape of `upper`
+    low: NDArray[np.float64]  # above 0 exactly if p_above is at most `lower`
+    high: NDArray[np.float64]  # below 0 exactly if p_below is at most `upper`; has the shape of `upper`
 
 
 def estimate(
@@ -92,29 +92,30 @@ def estimate(
     upper: ArrayLike | None = None,
     is_early: ArrayLike = False,
 ) -> Estimates:
-    """Studentised bootstrap of means over seeds, and over test images where their variance is known.
+    """Studentised bootstrap of means over seeds, and over test images if their variance is known.
 
     A resample of seeds has t* = (m* - m + e √v) / √(s*² / n + v), with v the variance that the test images add and e
     a standard normal draw; the limits are m - t*_(1 - lower) · se and m - t*_(upper) · se (Efron & Tibshirani 1993,
-    chapter 12). Without v it is the plain bootstrap-t, which follows a skewed distribution; where v prevails it
+    chapter 12). Without v it is the plain bootstrap-t, which adapts to skewed distributions; where v dominates it
     becomes the normal one, which is right for thousands of images. A resample without spread and without v counts as
     infinitely far away. scipy.stats.bootstrap has no studentised method.
 
-    At an early look the level is so small that resamples of few seeds have too thin a tail: there Student's t must
-    agree, so that the larger p and the wider limit count (with v, Satterthwaite's degrees of freedom). Without that,
-    studies that look after every seed from 5 to 12 err in 3.2 % of cases, and with it in 2.5 %.
+    At an early look the level is so small that resamples of few seeds have too thin a tail. There Student's t must
+    agree: the larger p and the wider limit count (with v, Satterthwaite's degrees of freedom). Without this, studies
+    that look after every seed from 5 to 12 err in 3.2 % of cases; with it, in 2.5 %.
 
     Args:
         differences: (pairs, seeds), or (seeds,) for one pair.
         image_variance: v of each pair, from `image_variance`; 0 for an interval over seeds alone.
-        lower: probability of the tail below `low`, of each pair; it is one-sided: 0.025 for a 95 % interval.
-        upper: the same above `high`; (pairs,), or (pairs, m) for m limits each. Default: as `lower`.
-        is_early: whether a pair is estimated at a look before the last one that is planned.
+        lower: one-sided probability of the tail below `low`, of each pair: 0.025 for a 95 % interval.
+        upper: one-sided probability of the tail above `high`; (pairs,), or (pairs, m) for m limits each. Default: as
+            `lower`.
+        is_early: whether a pair is estimated at a look before the last planned one.
 
     Returns:
-        With fewer than two seeds the tests and limits are NaN. Pairs whose differences are all the same, without v,
-        give no evidence: both p are 1 and the limits are infinite. So is a limit that the resamples cannot tell: for a
-        tail below `smallest_tail`.
+        The estimates. With fewer than two seeds tests and limits are NaN. Pairs whose differences are all the same,
+        without v, give no evidence: both p are 1 and the limits are infinite. A limit is infinite, too, if the
+        resamples do not determine it, for a tail below `smallest_tail`.
     """
     from scipy.special import stdtr, stdtrit
 
@@ -157,12 +158,12 @@ def estimate(
 
 
 def _beyond(tail: NDArray[np.float64]) -> NDArray[np.intp]:
-    """The place, from the outside, of the resample that a tail ends at: 0 for infinity, 1 for the outermost."""
+    """The rank, from the outside, of the resample at the end of a tail: 0 for infinity, 1 for the outermost."""
     return np.floor(tail * (RESAMPLES + 1) + TIE).astype(np.intp)
 
 
 def _freedom(data: NDArray[np.float64], v: ArrayLike) -> NDArray[np.float64]:
-    """Degrees of freedom of the variance of a mean, of which v is known (Satterthwaite 1946); (pairs,)."""
+    """Degrees of freedom of the variance of a mean, of which the part v is known (Satterthwaite 1946); (pairs,)."""
     seeds = data.shape[1]
     of_seeds = data.var(axis=1, ddof=1) / seeds
     with np.errstate(divide="ignore"):
@@ -173,16 +174,16 @@ def _freedom(data: NDArray[np.float64], v: ArrayLike) -> NDArray[np.float64]:
 def p_above(
     differences: NDArray[np.float64], image_variance: float = 0.0, shifts: ArrayLike = 0.0, is_early: bool = False
 ) -> NDArray[np.float64]:
-    """`estimate(...).p_above` of many pairs alone, for simulations: faster, and for several shifts of the mean at once.
+    """Only `estimate(...).p_above`, for simulations: faster for many pairs, and for several shifts of the mean at once.
 
     Args:
         differences: (pairs, seeds), with spread in every pair.
-        image_variance: of every pair.
+        image_variance: v, the same for all pairs.
         shifts: added to the differences; a number or (shifts,).
-        is_early: as for `estimate`, of all pairs.
+        is_early: as for `estimate`, the same for all pairs.
 
     Returns:
-        (pairs,) or (shifts, pairs).
+        p of shape (pairs,) or (shifts, pairs).
     """
     from scipy.special import stdtr
 
@@ -200,7 +201,7 @@ def p_above(
 
 
 def _resampled_t(data: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float32]:
-    """t* of every resample, (pairs, RESAMPLES); in units of the pairs' spread, so that single precision is enough."""
+    """t* of every resample, (pairs, RESAMPLES), computed in units of a pair's spread, so single precision suffices."""
     seeds = data.shape[1]
     counts, normal = _resamples(seeds)
     unit = np.sqrt(data.var(axis=1, keepdims=True) + v[:, None])
@@ -224,9 +225,9 @@ def _resampled_t(data: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[n
 
 @functools.lru_cache(maxsize=64)
 def _resamples(seeds: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """How often a resample holds each seed, (seeds, RESAMPLES), and a standard normal value for each resample.
+    """How often each resample holds each seed, (seeds, RESAMPLES), and a standard normal value for each resample.
 
-    Fixed, so that the same differences give the same p. The normal values are the quantiles in random order.
+    They are fixed, so that the same differences give the same p. The normal values are quantiles in random order.
     """
     from scipy.special import ndtri
 
@@ -237,9 +238,9 @@ def _resamples(seeds: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def smallest_tail(seeds: int) -> float:
-    """The smallest p that so many seeds can give: with fewer than four it is above 0.025.
+    """The smallest p that this number of seeds can give; with fewer than four it is above 0.025.
 
-    At least one seed lies above the mean, and one resample in n^n repeats it alone, which is infinitely far away.
+    At least one seed lies above the mean, and one resample in n^n repeats only it, which is infinitely far away.
     """
     return max(float(seeds) ** -seeds, 1 / (RESAMPLES + 1)) if seeds > 1 else 1.0
 
@@ -247,13 +248,13 @@ def smallest_tail(seeds: int) -> float:
 def image_variance(sums: NDArray[np.float64], squares: float, seed_means: ArrayLike) -> float:
     """The variance that test images add to a mean over seeds and images, from the table of seeds × images.
 
-    With s²_image the variance of the means of images and s²_rest that of what seeds and images leave (two-way table
-    without repetition), it is s²_image / N - s²_rest / (n N), at least 0; s²_seed / n is the rest of the variance.
+    With s²_image the variance of the images' means and s²_rest the residual variance (two-way table without
+    replication), it is s²_image / N - s²_rest / (n N), at least 0; s²_seed / n is the rest of the variance.
 
     Args:
         sums: (images,), each image's sum over seeds of paired differences in right or wrong, or of right or wrong.
-        squares: sum of their squares over seeds and images.
-        seed_means: (seeds,), mean over images.
+        squares: sum of the squares of these differences over seeds and images.
+        seed_means: (seeds,), means over images.
     """
     by_seed = np.asarray(seed_means, dtype=float)
     seeds, images = len(by_seed), len(sums)
@@ -261,7 +262,7 @@ def image_variance(sums: NDArray[np.float64], squares: float, seed_means: ArrayL
         return 0.0
     total = float(sums.sum())
     mean = total / (seeds * images)
-    # Sums of squares: of images, of seeds, and what is left of the whole.
+    # Sums of squares: images, seeds, residual.
     of_images = float(np.dot(sums, sums)) / seeds - total * mean
     of_seeds = images * float(((by_seed - mean) ** 2).sum())
     rest = max(0.0, squares - total * mean - of_images - of_seeds)

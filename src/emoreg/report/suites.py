@@ -1,7 +1,8 @@
-"""What runs have scored in suites, by cell and arm, with contrasts of the first figure of each suite.
+"""The scores of runs in suites, by cell and arm, with contrasts of the first figure of each suite.
 
-The contrasts are those of accuracy, by the same tests (`contrasts.judged`), over seeds alone: right or wrong for
-each image is not kept. Each figure has a family of its own, the regulated arms of a cell; suites are not counted.
+The contrasts are those of accuracy, with the same tests (`contrasts.judged`), over seeds alone: right or wrong for
+each image is not kept. Each figure has its own family, the regulated arms of a cell; the number of suites is not
+corrected for.
 """
 
 from __future__ import annotations
@@ -28,89 +29,84 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-# Figures that are shown beside the headlines, where a suite has them: each attack, and each other set.
+# Patterns of figures that are shown beside the headlines: each attack, and each other set.
 MORE = {"adversarial": r"pgd_[\d.]+", "out_of_distribution": r".+_auroc_msp", "transfer": r".+_backbone_accuracy"}
-MOST = 8  # columns
+MOST = 8  # columns of a table
 WITH_BACKBONE = ("ensemble", "unregulated")  # modes whose first network is Backbone, trained alone
 
 
 def suite_cells(table: pd.DataFrame, runs: Runs, cells: Sequence[CellResult]) -> tuple[SuiteCell, ...]:
-    """The suites of each cell, in the order of `SUITES`; none for a table without any.
+    """The suites of each cell, in the order of `SUITES`; empty for a table without any.
 
     Args:
-        table: of stage 2.
-        runs: as read from it.
-        cells: of these runs.
+        table: rows of stage 2.
+        runs: the runs read from these rows.
+        cells: the cells of these runs.
     """
     names = [name for name in SUITES if any(str(each).startswith(column(name, "")) for each in table.columns)]
     if not names or COLUMN not in table:
         return ()
-    told = [told_suites(value) for value in table[COLUMN]]
-    found = []
+    records = [told_suites(value) for value in table[COLUMN]]
     with_arms = [cell for cell, arms in runs.cells.items() if arms]
-    for of_cell, result in zip(with_arms, cells, strict=True):
-        for name in names:
-            if (cell := _suite_cell(table, runs, of_cell, result, name, told)) is not None:
-                found.append(cell)
-    return tuple(found)
+    suites = [
+        _suite_cell(table, runs, key, cell, name, records)
+        for key, cell in zip(with_arms, cells, strict=True)
+        for name in names
+    ]
+    return tuple(suite for suite in suites if suite is not None)
 
 
 def _suite_cell(
-    table: pd.DataFrame, runs: Runs, key: Cell, cell: CellResult, suite: str, told: Sequence[Mapping[str, Any]]
+    table: pd.DataFrame, runs: Runs, key: Cell, cell: CellResult, suite: str, records: Sequence[Mapping[str, Any]]
 ) -> SuiteCell | None:
     arms = {arm: runs.of_plan(key, arm) for arm in runs.cells[key]}
-    scored = [row for by_seed in arms.values() for row in by_seed.values() if isinstance(told[row].get(suite), dict)]
-    if not scored:
+    scored = [row for by_seed in arms.values() for row in by_seed.values() if isinstance(records[row].get(suite), dict)]
+    figures = _figures(table, suite)
+    if not scored or not figures:
         return None
-    options = {row: json.dumps(told[row][suite].get("options"), sort_keys=True) for row in scored}
+    options = {row: json.dumps(records[row][suite].get("options"), sort_keys=True) for row in scored}
     common = Counter(options.values()).most_common(1)[0][0]
     kept = {row for row in scored if options[row] == common}
-    figures = _figures(table, suite)
-    if not figures:
-        return None
-    own = {arm: {seed: row for seed, row in by_seed.items() if row in kept} for arm, by_seed in arms.items()}
-    own = {arm: by_seed for arm, by_seed in own.items() if by_seed}
-    images = {str(told[row][suite].get("images")) for row in kept}
+    scored_arms = {arm: {seed: row for seed, row in by_seed.items() if row in kept} for arm, by_seed in arms.items()}
+    scored_arms = {arm: by_seed for arm, by_seed in scored_arms.items() if by_seed}
+    images = {str(records[row][suite].get("images")) for row in kept}
     return SuiteCell(
         cell=cell,
         suite=suite,
         figures=figures,
-        values={arm: _intervals(table, suite, figures, by_seed.values()) for arm, by_seed in own.items()},
-        contrasts=_contrasts(table, runs, key, own, suite, figures[0]),
-        images=sorted(images)[0] + (", in this or another number" if len(images) > 1 else ""),
+        values={arm: _intervals(table, suite, figures, by_seed.values()) for arm, by_seed in scored_arms.items()},
+        contrasts=_contrasts(table, runs, key, scored_arms, suite, figures[0]),
+        images=min(images) + (", in this or another number" if len(images) > 1 else ""),
         other_options=len(scored) - len(kept),
     )
 
 
 def _figures(table: pd.DataFrame, suite: str) -> tuple[Figure, ...]:
-    """The figures that are shown, as far as the table has them."""
+    """The figures to show, as far as the table has them."""
     shown = [figure for figure in headlines(suite) if column(suite, figure.name) in table]
-    more = [str(name).removeprefix(column(suite, "")) for name in table if str(name).startswith(column(suite, ""))]
     if suite in MORE and shown:
-        extra = [name for name in more if re.fullmatch(MORE[suite], name)]
+        names = [str(name).removeprefix(column(suite, "")) for name in table if str(name).startswith(column(suite, ""))]
+        extra = [name for name in names if re.fullmatch(MORE[suite], name)]
         if len(extra) > 1:
-            shown += [
-                Figure(
-                    name,
-                    name.replace("_", " ")
-                    .replace("auroc msp", "AUROC")
-                    .replace("backbone accuracy", "backbone")
-                    .replace("pgd", "PGD, eps"),
-                )
-                for name in extra
-            ]
+            shown += [Figure(name, _title(name)) for name in extra]
     return tuple(shown[:MOST])
+
+
+def _title(figure: str) -> str:
+    title = figure.replace("_", " ").replace("auroc msp", "AUROC")
+    return title.replace("backbone accuracy", "backbone").replace("pgd", "PGD, eps")
 
 
 def _intervals(
     table: pd.DataFrame, suite: str, figures: Sequence[Figure], rows: Iterable[int]
 ) -> Mapping[str, Interval]:
-    places = list(rows)
-    found = {}
-    for figure in figures:
-        values = table[column(suite, figure.name)].iloc[places].dropna().astype(float)
-        found[figure.name] = interval(tuple(values), figure.least, figure.largest)
-    return found
+    scored = table.iloc[list(rows)]
+    return {
+        figure.name: interval(
+            tuple(scored[column(suite, figure.name)].dropna().astype(float)), figure.least, figure.largest
+        )
+        for figure in figures
+    }
 
 
 def _contrasts(
@@ -126,7 +122,7 @@ def _contrasts(
     known = {
         arm: {seed: row for seed, row in by_seed.items() if not math.isnan(values[row])}
         for arm, by_seed in arms.items()
-        # The gain would be told twice.
+        # These would report the gain a second time.
         if not (figure.is_of_backbone and arm.mode in WITH_BACKBONE)
     }
     least, largest = sorted((sign * figure.least, sign * figure.largest))
@@ -148,10 +144,10 @@ def _contrasts(
 
 
 def _contrast(one: Judged, sign: float, span: float) -> SuiteContrast:
-    """A contrast in the figure's own sign. Limits at the ends of the range are none."""
+    """A contrast in the figure's own sign, without limits if these are at the ends of the range."""
     low, high = sorted((sign * one.size.low, sign * one.size.high))
     if not (low > -span and high < span):
         low = high = math.nan
-    # One value a seed is not needed to show a mean with its interval; their number is.
+    # To show a mean with its interval only the number of values is needed.
     size = Interval(sign * one.size.point, low, high, (math.nan,) * len(one.seeds))
     return SuiteContrast(one.size.against, size, one.decision.p_of_verdict, one.decision.verdict)
