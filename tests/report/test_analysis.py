@@ -38,7 +38,7 @@ def test_references_come_first_and_then_each_mode_with_its_twins() -> None:
     assert [arm.label for arm in cell.families[1].arms][:2] == ["Learn-E-Reg", "Learn-E-Reg, fresh"]
 
 
-def test_contrasts_are_those_of_the_frame_with_the_differences_they_are_made_of() -> None:
+def test_contrasts_match_the_frame_and_hold_the_difference_of_each_seed() -> None:
     references = {"ensemble": shifted(0.01, 0.012, 0.011), "transfer": shifted(0.015, 0.02, 0.01)}
     accuracies = {"none": PLAIN, "learned": shifted(0.02, 0.021, 0.022), **references}
     table = results(stage_2(accuracies))
@@ -59,7 +59,7 @@ def test_contrasts_are_those_of_the_frame_with_the_differences_they_are_made_of(
     pd.testing.assert_frame_equal(analysis.contrasts.drop(columns="smallest_effect"), contrast_frame(table))
 
 
-def test_the_hardest_twin_is_told_with_its_own_differences() -> None:
+def test_the_hardest_twin_is_named_with_its_differences() -> None:
     accuracies = {"learned": shifted(0.02, 0.02, 0.02), "learned fresh": PLAIN, "learned moments": PLAIN}
     accuracies["learned shuffled"] = shifted(0.01, 0.012, 0.014)
     learned = arm_of(analyse("a study", results(stage_2(accuracies))), "Learn-E-Reg")
@@ -71,7 +71,7 @@ def test_the_hardest_twin_is_told_with_its_own_differences() -> None:
     assert learned.contrasts["emotion"].verdict is Verdict.MISSING_TWIN
 
 
-def test_limits_are_those_of_the_frame_and_none_where_so_few_seeds_cannot_tell_them() -> None:
+def test_limits_match_the_frame_and_are_missing_where_seeds_do_not_determine_them() -> None:
     four = results(stage_2({"none": (0.9, 0.91, 0.905, 0.9), "learned": (0.92, 0.931, 0.927, 0.925)}))
     (row,) = [row for row in contrast_frame(four).to_dict("records") if row["contrast"] == "gain"]
     gain = arm_of(analyse("a study", four), "Learn-E-Reg").contrasts["gain"]
@@ -84,7 +84,7 @@ def test_limits_are_those_of_the_frame_and_none_where_so_few_seeds_cannot_tell_t
         assert math.isnan(contrast.size.low) and math.isnan(contrast.size.high)
 
 
-def test_twins_of_another_mode_variant_or_set_of_stimuli_are_not_an_arms_own() -> None:
+def test_a_twin_needs_the_mode_variant_and_stimuli_of_its_arm() -> None:
     table = results(
         stage_2({"learned": PLAIN, "fixed shuffled": PLAIN}),
         stage_2({"learned shuffled": PLAIN}, variant="mixture"),
@@ -104,14 +104,14 @@ def test_a_fresh_twin_serves_the_arms_of_all_stimuli() -> None:
     assert [twin.against for twin in arm_of(analysis, "Learn-E-Reg (emoset)").twins] == ["fresh", "shuffled"]
 
 
-def test_variants_are_families_of_their_own_and_share_the_references() -> None:
+def test_variants_are_separate_families_and_share_the_references() -> None:
     table = results(stage_2({"none": PLAIN, "learned": PLAIN}), stage_2({"learned": PLAIN}, variant="mixture"))
     (cell,) = analyse("a study", table).cells
     assert [arm.label for arm in cell.arms] == ["Backbone", "Learn-E-Reg", "Learn-E-Reg, mixture"]
     assert all("gain" in arm.contrasts for arm in cell.arms[1:])
 
 
-def test_a_run_that_variants_share_is_counted_once_and_told() -> None:
+def test_a_run_that_variants_share_is_counted_once_and_reported() -> None:
     arms = {"learned": PLAIN, "unregulated": PLAIN}
     table = results(*(stage_2(arms, variant=name) for name in ("own", "mixture")))
     is_shared = table["mode"] == "unregulated"
@@ -137,7 +137,7 @@ def test_the_next_look_is_the_first_that_is_not_complete() -> None:
     assert (again.next_look, again.size.values) == (8, gain.size.values)
 
 
-def test_all_that_is_shown_of_an_arm_is_of_the_planned_seeds() -> None:
+def test_results_of_an_arm_use_only_the_planned_seeds() -> None:
     plan: dict[str, Any] = {"purpose": "confirmation", "planned_seeds": 4, "looks": [4]}
     six = [0.9 + 0.001 * seed for seed in range(6)]
     table = results(stage_2({"none": six, "learned": six}, classes=[str(k) for k in range(10)], **plan))
@@ -154,7 +154,7 @@ def test_all_that_is_shown_of_an_arm_is_of_the_planned_seeds() -> None:
     assert (learned.collapsed.count, learned.collapsed.runs) == (0, 4)
 
 
-def test_an_exploration_shows_what_was_measured_on_validation_images() -> None:
+def test_an_exploration_shows_measurements_on_validation_images() -> None:
     measured: dict[str, Any] = {"purpose": "exploration", "validation_ece": 0.07, "validation_lambda": 0.3}
     rows = stage_2({"none": (NAN,), "learned": (0.5,)}, first_seed=1000, **measured)
     rows += stage_2({"none": (0.5,)}, first_seed=1000, **measured)
@@ -169,7 +169,7 @@ def test_an_exploration_shows_what_was_measured_on_validation_images() -> None:
     assert learned.contrasts["gain"].verdict is Verdict.EXPLORATION
 
 
-def test_either_response_alone_is_of_the_seeds_that_have_both() -> None:
+def test_responses_alone_use_the_seeds_that_have_both() -> None:
     table = results(stage_2({"none": PLAIN, "learned": PLAIN}))
     assert arm_of(analyse("a study", table), "Learn-E-Reg").responses is None
     of_learned = table["mode"] == "learned"
@@ -194,7 +194,7 @@ def test_collapsed_runs_and_starved_branches_are_counted() -> None:
     assert learned.contrasts["gain"].verdict is Verdict.COLLAPSED
 
 
-def test_what_is_not_finished_is_as_if_it_were_not_there() -> None:
+def test_unfinished_runs_are_ignored() -> None:
     assert analyse("a study", results(stage_2({"none": (NAN, NAN), "learned": (NAN,)}))).cells == ()
     table = results(stage_2({"none": PLAIN, "learned": (NAN, NAN, NAN), "fixed": shifted(0.01, 0, 0.02)}))
     table.loc[table["mode"] == "learned", ["status", "error"]] = ["failed", "out of memory"]
@@ -204,7 +204,7 @@ def test_what_is_not_finished_is_as_if_it_were_not_there() -> None:
     assert len(analysis.failures) == 3
 
 
-def test_only_a_classifier_that_diverged_counts() -> None:
+def test_only_diverged_runs_of_stage_2_count_as_collapsed() -> None:
     table = results(stage_1("affect", (0.5,)), stage_2({"none": PLAIN, "learned": shifted(0.01, 0, 0.02)}))
     table.loc[[0, 1], ["status", "error"]] = ["diverged", "the loss is not finite"]
     analysis = analyse("a study", table)
@@ -216,7 +216,7 @@ def test_only_a_classifier_that_diverged_counts() -> None:
     ("name", "classes", "benchmark"),
     [("cifar10", 10, "cifar10"), ("cifar10", 5, None), ("cifar100", 100, "cifar100"), ("digits", 10, None)],
 )
-def test_the_papers_targets_are_known_by_their_name_and_number_of_classes(
+def test_targets_of_the_paper_are_recognised_by_name_and_number_of_classes(
     name: str, classes: int, benchmark: str | None
 ) -> None:
     more: dict[str, Any] = {"recipe.target.name": name, "classes": [str(k) for k in range(classes)]}
@@ -253,7 +253,7 @@ def test_reliability_is_pooled_by_images_not_by_seeds() -> None:
     assert (confidence, accuracy, count) == pytest.approx((0.825, 0.875, 40))
 
 
-def test_a_table_read_from_a_file_says_the_same(tmp_path: Path) -> None:
+def test_a_table_read_from_a_file_gives_the_same_analysis(tmp_path: Path) -> None:
     lists: dict[str, Any] = {"classes": ["0", "1"], "test_per_class": [0.5, 0.9], "test_reliability_count": [1, 2]}
     lists |= {"test_reliability_confidence": [0.5, 0.9], "test_reliability_accuracy": [0.5, 0.9]}
     accuracies = {"none": PLAIN, "learned": shifted(0.02, 0.021, 0.022), "ensemble": PLAIN}
@@ -263,7 +263,7 @@ def test_a_table_read_from_a_file_says_the_same(tmp_path: Path) -> None:
     assert repr(one) == repr(other)
 
 
-def test_curves_are_those_of_the_runs_that_have_some() -> None:
+def test_curves_come_from_the_runs_that_recorded_them() -> None:
     rows = stage_2({"none": (0.9, 0.91)})
     rows[1] |= {"epochs.epoch": [1, 2], "epochs.val_accuracy": [0.5, 0.6]}
     curves = arm_of(analyse("a study", results(rows)), "Backbone").curves
@@ -281,7 +281,7 @@ def gated() -> pd.DataFrame:
     return table
 
 
-def test_lambda_at_the_end_is_the_mean_over_test_images_where_that_was_measured() -> None:
+def test_lambda_at_the_end_is_the_mean_over_test_images_if_it_was_measured() -> None:
     analysis = analyse("a study", gated())
     assert arm_of(analysis, "Learn-E-Reg").lam == (0.001,) * 3
     assert arm_of(analysis, "E-Reg").lam == (0.4,) * 3
@@ -298,7 +298,7 @@ def test_a_lambda_curve_at_features_of_zero_is_left_out(recorded: float, is_omit
     assert fixed.curves["lambda"].to_list() == [0.5, 0.4] * 3 and not fixed.omits_lambda_curve
 
 
-def test_what_stage_1_learned_comes_by_experience() -> None:
+def test_results_of_stage_1_are_grouped_by_experience() -> None:
     table = results(stage_1("affect", (0.5, 0.7)), stage_1("shuffled", (0.0, 0.1)), stage_2({"none": PLAIN}))
     affect, shuffled = analyse("a study", table).stage_1
     assert (affect.stimuli, affect.experience, affect.backbone, affect.seconds) == (
@@ -311,12 +311,12 @@ def test_what_stage_1_learned_comes_by_experience() -> None:
     assert [name for name, _ in shuffled.metrics] == ["ccc", "loss"]
 
 
-def test_a_run_that_is_there_twice_is_refused() -> None:
+def test_a_run_that_occurs_twice_is_refused() -> None:
     table = results(stage_2({"none": PLAIN}), stage_2({"none": PLAIN}))
     assert "Backbone, seed 0 twice" in refusal(lambda: analyse("a study", table))
 
 
-def test_what_ran_where_shows_every_value_that_there_was() -> None:
+def test_facts_on_machines_list_every_value() -> None:
     first = stage_2({"none": PLAIN}, images_train=1500.0, images_test=360.0)
     for row, git in zip(first, ["abc", "abc", "def"], strict=True):
         row |= {"env.git": git, "env.emoreg": "0.1.0", "recipe.training.epochs": 8, "env.gpu": None, "env.cores": 2.0}
@@ -333,7 +333,7 @@ def test_what_ran_where_shows_every_value_that_there_was() -> None:
     assert "GPU" not in facts
 
 
-def test_targets_of_one_set_are_called_by_it_and_told_apart_by_what_is_done_to_them() -> None:
+def test_targets_from_one_set_have_its_name_and_differ_by_their_part() -> None:
     def of(label: str, **settings: Any) -> list[dict[str, Any]]:
         more = {"recipe.target.name": "digits", **{f"recipe.target.{name}": value for name, value in settings.items()}}
         return stage_2({"none": [0.5, 0.6], "learned": [0.6, 0.7]}, label, **more)

@@ -12,7 +12,7 @@ from refusing import refusal
 
 
 @pytest.mark.parametrize("has_stimuli", [False, True])
-def test_every_name_that_a_report_prints_is_read_as_its_arm(has_stimuli: bool) -> None:
+def test_every_arm_name_in_a_report_is_parsed_back(has_stimuli: bool) -> None:
     for mode in MODES:
         for experience in EXPERIENCES if mode not in (*WITHOUT_EXPERIENCE, *OF_AFFECT) else ("affect",):
             for variant in (None, "mixture", "own losses, small"):
@@ -39,5 +39,5 @@ def test_case_blanks_and_the_names_of_modes_in_the_code_make_no_difference() -> 
         (None, "a run has no arm"),
     ],
 )
-def test_any_other_name_is_refused_with_the_nearest(name: str | None, message: str) -> None:
+def test_unknown_names_are_refused_with_the_closest_one(name: str | None, message: str) -> None:
     assert message in refusal(lambda: arm_named(name))

@@ -60,7 +60,7 @@ def test_a_chart_is_the_same_every_time_and_its_ids_are_its_own() -> None:
     )
 
 
-def test_accuracy_has_a_row_an_arm_in_its_colour_and_is_spoken() -> None:
+def test_the_accuracy_chart_has_a_coloured_row_per_arm_and_a_description() -> None:
     chart = accuracy_chart(few(), "a")
     names = ("Backbone", "affect", "fresh", "shuffled")
     assert [text for text in texts(chart) if text in names] == list(names)
@@ -105,7 +105,7 @@ def test_the_picture_has_every_tested_contrast_under_its_heading() -> None:
     assert chart.spoken.count("Learn-E-Reg") == 5
 
 
-def test_the_picture_shows_how_large_a_difference_has_to_be_to_be_found() -> None:
+def test_the_picture_shows_the_smallest_difference_that_would_be_found() -> None:
     (chart,) = contrast_charts(made_up().cells[0], "p")
     assert "var(--band)" in chart.svg
     assert re.search(r"Learn-E-Reg vs \w+ \S+ \(.*?\), smallest effect with power 0.8: \+\d+\.\d\d;", chart.spoken)
@@ -150,7 +150,7 @@ def test_every_family_has_a_panel_with_the_references() -> None:
     assert colours(charts[2]) == {ROLES.index(name) for name in ("Backbone", "affect", "fresh", "shuffled")}
 
 
-def test_what_no_run_recorded_has_no_chart() -> None:
+def test_a_column_that_no_run_recorded_has_no_chart() -> None:
     assert curve_charts(few(has_validation=False), "v", "val_accuracy", "Accuracy") == []
     assert class_lambda_charts(few(), "l") == []
     alone = made_up(arms=("none",)).cells[0]
@@ -165,7 +165,7 @@ def test_one_epoch_and_one_seed_make_charts_too() -> None:
     assert "(one seed)" in accuracy_chart(cell, "a").spoken
 
 
-def test_lambda_of_each_class_has_a_panel_a_class() -> None:
+def test_lambda_of_each_class_has_a_panel_per_class() -> None:
     cell = few(epochs=2, classes=("cat", "dog", "ship", "truck"), lambda_per_class=True)
     charts = class_lambda_charts(cell, "l")
     assert [chart.title for chart in charts] == ["λ of each class"]
@@ -192,7 +192,7 @@ def test_the_reliability_diagram_leaves_empty_bins_out() -> None:
     assert calibration_charts(dataclasses.replace(cell, arms=tuple(arms)), "c") == []
 
 
-def test_of_many_values_the_highest_and_the_lowest_are_shown() -> None:
+def test_the_highest_and_lowest_of_many_values_are_shown() -> None:
     assert extremes(range(100)) == [*range(10), *range(90, 100)]
     assert extremes("abc") == ["a", "b", "c"] and len(extremes(range(20))) == 20
 

@@ -36,7 +36,9 @@ def planned(
         (3, (4,), "3 of 4 planned seeds are complete: verdicts wait for the look at 4"),
     ],
 )
-def test_between_looks_it_is_said_that_verdicts_wait(seeds: int, looks: tuple[int, ...], message: str | None) -> None:
+def test_between_looks_a_message_says_that_verdicts_wait(
+    seeds: int, looks: tuple[int, ...], message: str | None
+) -> None:
     assert between_looks(read_runs(planned(seeds, looks))) == message
 
 
@@ -59,7 +61,7 @@ def test_references_alone_wait_for_the_end() -> None:
     assert between_looks(read_runs(references)) == told
 
 
-def test_a_first_seed_that_is_missing_is_waited_for() -> None:
+def test_verdicts_wait_for_a_missing_first_seed() -> None:
     frame = planned(4)
     frame.loc[frame["seed"] == 0, "status"] = "failed"
     told = "3 of 4 planned seeds are complete: verdicts wait for the look at 2"

@@ -39,7 +39,7 @@ def differences(frame: pd.DataFrame, other: tuple[str, str | None], mode: str = 
     return of(mode, "affect") - of(*other)
 
 
-def test_the_least_columns_give_every_contrast() -> None:
+def test_the_required_columns_are_enough_for_every_contrast() -> None:
     found = emoreg.analyse(study(arms(0.92, 0.90)))
     assert list(found) == COLUMNS
     regulated = found[(found["mode"] == "learned") & (found["experience"] == "affect")]
@@ -145,7 +145,7 @@ def test_twins_are_those_of_the_arms_own_mode() -> None:
         assert contrast(found, "emotion", mode)["verdict"] == Verdict.NOT_ABOVE
 
 
-def test_a_missing_twin_leaves_no_verdict_but_a_size() -> None:
+def test_a_missing_twin_leaves_a_size_without_a_verdict() -> None:
     means = arms(0.92, 0.90)
     del means["learned", "moments"]
     row = contrast(analyse(study(means)), "label")
@@ -154,7 +154,7 @@ def test_a_missing_twin_leaves_no_verdict_but_a_size() -> None:
     assert math.isnan(row["p"]) and row["point"] > 0.015
 
 
-def test_without_any_twin_or_reference_there_is_little_to_say() -> None:
+def test_without_twins_and_references_only_the_outcome_is_left() -> None:
     found = analyse(study({("learned", "affect"): 0.9}))
     assert found["contrast"].tolist() == ["accuracy", "label", "emotion"]
     row = contrast(found, "emotion")
@@ -247,7 +247,7 @@ def test_unpaired_seeds_are_left_out() -> None:
         ([5, 5, 5, 5, 5, 4, 4, 4], [8, 12], Verdict.TIED),
     ],
 )
-def test_where_seeds_tie_so_that_no_difference_could_pass_that_is_the_verdict(
+def test_seeds_that_tie_so_that_no_difference_could_pass_are_a_verdict(
     points: list[float], looks: list[int], verdict: Verdict
 ) -> None:
     frame = study({("none", None): 0.7, ("learned", "affect"): 0.7}, len(points))
@@ -335,7 +335,7 @@ def test_a_look_too_early_to_decide_says_so() -> None:
     assert row["verdict"] == Verdict.TOO_FEW  # 4 of 8 seeds: level 0.0015, but one resample in 256 repeats one seed
 
 
-def test_with_looks_all_regulated_arms_are_the_family_also_one_whose_twin_is_not_planned() -> None:
+def test_with_looks_all_regulated_arms_count_in_the_family_even_without_a_planned_twin() -> None:
     frame = study(arms(0.92, 0.90, modes=["learned", "fixed"]))
     frame = frame[~((frame["mode"] == "fixed") & (frame["experience"] == "moments"))]
     for looks, family in (([8], 1), ([4, 8], 2)):
@@ -345,7 +345,7 @@ def test_with_looks_all_regulated_arms_are_the_family_also_one_whose_twin_is_not
         assert set(labels["family"]) == {family}
 
 
-def test_what_is_no_label_effect_is_none_of_emotion() -> None:
+def test_without_a_label_effect_there_is_no_emotion_effect() -> None:
     """An arm without a neutral twin leaves the family of emotion alone, which makes that family's correction milder."""
     strong = study(arms(0.9035, 0.90) | {("learned", twin): 0.88 for twin in TWINS}, rng=1)
     other = study(arms(0.90, 0.90, modes=["fixed"]), rng=4)
@@ -440,13 +440,13 @@ def test_the_verdict_is_that_of_seeds_and_images_together(rng: int) -> None:
         assert row["low"] <= row["low_seeds"] and row["high"] >= row["high_seeds"]
 
 
-def test_answers_may_come_unpacked() -> None:
+def test_right_or_wrong_per_image_may_be_unpacked() -> None:
     packed = with_answers(study(arms(0.75, 0.72, 0.72)))
     unpacked = [np.unpackbits(np.frombuffer(bits, dtype=np.uint8))[:1999].astype(bool) for bits in packed["correct"]]
     pd.testing.assert_frame_equal(analyse(packed.assign(correct=pd.Series(unpacked))), analyse(packed))
 
 
-def test_other_images_are_not_paired() -> None:
+def test_runs_on_different_images_are_not_paired_by_image() -> None:
     frame = with_answers(study(arms(0.75, 0.72, 0.72)))
     frame.loc[frame["mode"] == "none", "checksum"] = "another"
     found = analyse(frame)
@@ -455,7 +455,7 @@ def test_other_images_are_not_paired() -> None:
     assert (gain["low"], gain["high"]) == (gain["low_seeds"], gain["high_seeds"])
 
 
-def test_answers_that_do_not_fit_the_accuracy_are_refused() -> None:
+def test_right_or_wrong_that_does_not_match_the_accuracy_is_refused() -> None:
     frame = with_answers(study(arms(0.75, 0.72, 0.72)))
     with pytest.raises(emoreg.UserError, match="does not match its accuracy"):
         analyse(frame.assign(accuracy=frame["accuracy"] - 0.01, stage=2))  # a study's table
@@ -465,7 +465,7 @@ def test_answers_that_do_not_fit_the_accuracy_are_refused() -> None:
 
 
 @pytest.mark.parametrize(("has_answers", "limit"), [(False, 0.5), (True, 1.0)])
-def test_ten_arms_of_twelve_seeds_take_a_moment(has_answers: bool, limit: float) -> None:
+def test_ten_arms_with_twelve_seeds_are_analysed_quickly(has_answers: bool, limit: float) -> None:
     parts = [study(arms(0.91, 0.90, modes=REGULATED), seeds=12)]
     parts += [study(arms(0.91, 0.90, modes=REGULATED[:3]), seeds=12, variant=name) for name in ("a", "b")]
     frame = pd.concat(parts, ignore_index=True).drop_duplicates(["mode", "experience", "variant", "seed"])

@@ -102,7 +102,7 @@ def test_without_twins_gains_alone_are_shown_and_without_doses_nothing() -> None
     assert dose_grid(cell, None) is None and dose_charts(cell, None, "d") == []
 
 
-def test_the_page_has_the_section_where_stimuli_are_doses_and_there_alone(tmp_path: Path) -> None:
+def test_the_page_has_the_section_only_if_stimuli_are_doses(tmp_path: Path) -> None:
     analysis = analyse("A study", of_shares())
     assert "Dose and response" in write_report(tmp_path / "a.html", analysis, ["Found."]).read_text(encoding="utf-8")
     without = dataclasses.replace(analysis, doses=None)

@@ -23,7 +23,7 @@ def test_a_report_is_a_page_two_kinds_of_tables_and_json(tmp_path: Path) -> None
     assert content["runs"] == {"planned": analysis.planned, "finished": analysis.finished, "diverged": 0, "failed": 1}
 
 
-def test_a_run_folder_is_not_written_into(tmp_path: Path) -> None:
+def test_a_run_folder_is_refused_for_a_report(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").touch()
     assert "is a run folder; choose another" in refusal(
         lambda: write_reports(tmp_path, made_up(epochs=1, arms=FEW), [])
@@ -38,7 +38,7 @@ def test_a_file_that_cannot_be_written_is_named(name: str, tmp_path: Path) -> No
     assert told.startswith(f"cannot write {tmp_path / name}: ")
 
 
-def test_json_has_the_contrast_frame_as_records_and_null_for_what_is_missing(tmp_path: Path) -> None:
+def test_json_has_the_contrast_frame_as_records_with_null_for_missing_values(tmp_path: Path) -> None:
     analysis = made_up(epochs=1, arms=FEW)
     write_reports(tmp_path, analysis, findings(analysis))
     records = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["contrasts"]

@@ -41,7 +41,7 @@ def said(table: pd.DataFrame) -> list[str]:
     return findings(analyse("a study", table))
 
 
-def test_names_with_commas_are_told_apart_in_a_list() -> None:
+def test_names_with_commas_are_separated_by_semicolons() -> None:
     gains = {"learned": 0.02, "fixed": 0.02, "learned fresh": 0.0, "fixed fresh": 0.0}
     rows = [stage_2(arms({"none": 0.0}, 4)), *(stage_2(arms(gains, 4), variant=name) for name in ("own losses", "b"))]
     arms_in_words = "E-Reg, own losses; E-Reg, b; Learn-E-Reg, own losses; and Learn-E-Reg, b: the twins moments and"
@@ -50,7 +50,7 @@ def test_names_with_commas_are_told_apart_in_a_list() -> None:
     )
 
 
-def test_an_effect_above_every_twin_is_specific_to_emotion_and_what_that_rules_out_is_said() -> None:
+def test_an_effect_above_every_twin_is_specific_to_emotion_and_says_what_that_rules_out() -> None:
     first, second, *others = said(study({**REFERENCES, "learned": 0.02, **twins(shuffled=0.005)}))
     assert first.startswith("An effect specific to emotion is found. Above every twin with 10 seeds: Learn-E-Reg, +1.5")
     assert ", p < 0.001) over the hardest, shuffled." in first
@@ -63,7 +63,7 @@ def test_an_effect_above_every_twin_is_specific_to_emotion_and_what_that_rules_o
 
 
 @pytest.mark.parametrize("as_good", ["rotation", "neutral"])
-def test_an_effect_of_the_labels_that_another_pretext_has_too_is_told_as_what_it_is(as_good: str) -> None:
+def test_an_effect_that_another_pretext_has_too_is_reported_as_a_label_effect(as_good: str) -> None:
     sentences = said(study({**REFERENCES, "learned": 0.02, **twins(**{as_good: 0.02})}))
     assert sentences[0].startswith(
         "A label effect is found; it is not shown to be specific to emotion. Above fresh, moments and shuffled with "
@@ -108,7 +108,7 @@ LIMITS = r" points \(95 % interval −\d\.\d\d to −\d\.\d\d\)"
 
 
 @pytest.mark.parametrize("missing", [(), ("neutral",), ("fresh", "moments")])
-def test_an_arm_below_another_pretext_is_said_to_be_though_no_label_effect_is_shown(missing: tuple[str, ...]) -> None:
+def test_an_arm_below_another_pretext_is_reported_without_a_label_effect(missing: tuple[str, ...]) -> None:
     gains = {**REFERENCES, "learned": 0.0, **twins(neutral=0.01, rotation=0.02)}
     below = {name: gains[f"learned {name}"] for name in ("rotation", "neutral") if name not in missing}
     first, *others = said(study({name: gain for name, gain in gains.items() if name.split()[-1] not in missing}))
@@ -119,7 +119,7 @@ def test_an_arm_below_another_pretext_is_said_to_be_though_no_label_effect_is_sh
 
 
 @pytest.mark.parametrize("name", ["fresh", "moments", "shuffled"])
-def test_an_arm_below_a_twin_without_its_labels_is_said_to_be(name: str) -> None:
+def test_an_arm_below_a_twin_without_the_true_labels_is_reported(name: str) -> None:
     first, *_ = said(study({**REFERENCES, "learned": 0.0, **twins(**{name: 0.02})}))
     assert re.fullmatch(
         r"No label effect is shown with 10 seeds\. An encoder without the true labels did better, judged by "
@@ -128,14 +128,14 @@ def test_an_arm_below_a_twin_without_its_labels_is_said_to_be(name: str) -> None
     )
 
 
-def test_a_pretext_that_is_above_an_effect_of_the_labels_is_not_said_to_do_as_much() -> None:
+def test_a_pretext_above_the_arm_is_not_said_to_do_as_much() -> None:
     sentences = said(study({**REFERENCES, "learned": 0.02, **twins(rotation=0.04)}))
     assert sentences[0].startswith("A label effect is found; it is not shown to be specific to emotion. ")
     assert re.search(rf"\. {DID_BETTER}, .*: Learn-E-Reg is below rotation, −2\.00{LIMITS}\.$", sentences[0])
     assert not any("may do as much" in sentence for sentence in sentences)
 
 
-def test_of_several_arms_it_is_said_that_being_below_is_not_corrected_for_them() -> None:
+def test_with_several_arms_being_below_a_twin_is_said_to_be_uncorrected() -> None:
     gains = {**REFERENCES, "learned": 0.0, **twins(), "fixed": 0.0, "fixed shuffled": 0.0, "fixed rotation": 0.02}
     first, *_ = said(study(gains))
     uncorrected = "judged by intervals, not tested, not corrected for the number of arms: E-Reg is below rotation"
@@ -163,9 +163,7 @@ RUNNING: dict[str, Any] = {"purpose": "confirmation", "planned_seeds": 10, "look
     [(3, {}), (8, RUNNING), (SEEDS, {"purpose": "exploration"})],
     ids=["too few", "between looks", "exploration"],
 )
-def test_where_there_is_no_verdict_no_arm_is_said_to_be_below_a_twin(
-    seeds: int, more: Mapping[str, Any], missing: str
-) -> None:
+def test_without_a_verdict_no_arm_is_said_to_be_below_a_twin(seeds: int, more: Mapping[str, Any], missing: str) -> None:
     gains = {**REFERENCES, "learned": 0.0, **twins(shuffled=0.05, rotation=0.05)}
     gains.pop(missing, None)
     assert not any("did better" in sentence for sentence in said(study(gains, seeds, **more)))
@@ -186,7 +184,7 @@ def test_practical_contrasts_are_never_called_emotion() -> None:
     assert not any("emotion" in sentence or "label" in sentence for sentence in practical)
 
 
-def test_a_gain_that_the_ensemble_has_too_is_put_down_to_ensembling() -> None:
+def test_a_gain_that_the_ensemble_has_too_may_be_ensembling() -> None:
     sentences = said(study({"none": 0.0, "ensemble": 0.02, "learned": 0.02}))
     (gain,) = [s for s in sentences if s.startswith("But not shown")]
     assert gain.startswith("But not shown to be above the ensemble of two plain networks: Learn-E-Reg, ")
@@ -195,7 +193,7 @@ def test_a_gain_that_the_ensemble_has_too_is_put_down_to_ensembling() -> None:
     assert "The ensemble of two plain networks was not run, so ensembling may explain the gain." in alone
 
 
-def test_a_gain_that_the_encoder_alone_has_too_is_put_down_to_transfer_learning() -> None:
+def test_a_gain_that_transfer_has_too_may_be_transfer_learning() -> None:
     sentences = said(study({**REFERENCES, "transfer": 0.02, "learned": 0.02}))
     (gain,) = [s for s in sentences if s.startswith("But not shown")]
     assert gain.startswith("But not shown to be above transfer, the encoder fine-tuned alone: Learn-E-Reg, ")
@@ -206,7 +204,7 @@ def test_a_gain_that_the_encoder_alone_has_too_is_put_down_to_transfer_learning(
     assert any(s.startswith("Below transfer, the encoder fine-tuned alone: Learn-E-Reg, −3.00") for s in worse)
 
 
-def test_a_gain_that_the_same_two_networks_have_apart_is_not_put_down_to_regulation() -> None:
+def test_a_gain_that_two_networks_trained_apart_have_too_is_not_credited_to_regulation() -> None:
     sentences = said(study({**REFERENCES, "unregulated": 0.02, "learned": 0.02}))
     (gain,) = [s for s in sentences if s.startswith("But not shown")]
     assert gain.startswith("But not shown to be above the same two networks trained apart: Learn-E-Reg, ")
@@ -216,7 +214,7 @@ def test_a_gain_that_the_same_two_networks_have_apart_is_not_put_down_to_regulat
     assert not any("may explain" in sentence for sentence in better)
 
 
-def test_what_stands_beside_other_references_is_told_without_backbone_too() -> None:
+def test_other_references_are_compared_with_even_without_backbone() -> None:
     sentences = said(study({"ensemble": 0.0, "transfer": 0.03, "learned": 0.02}))
     assert any(s.startswith("Above the ensemble of two plain networks: Learn-E-Reg, +2.00 points") for s in sentences)
     assert any(s.startswith("Below transfer, the encoder fine-tuned alone: Learn-E-Reg, −1.00") for s in sentences)
@@ -237,7 +235,7 @@ def test_an_effect_of_an_arm_that_is_no_better_than_backbone_does_not_hide_that(
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_too_few_seeds_decide_nothing_and_the_number_that_would_is_said(seeds: int) -> None:
+def test_too_few_seeds_decide_nothing_and_the_needed_number_is_given(seeds: int) -> None:
     sentences = said(study({**REFERENCES, "learned": 0.05, **twins()}, seeds))
     count = "one seed" if seeds == 1 else "3 seeds"
     assert sentences[0] == (
@@ -247,7 +245,7 @@ def test_too_few_seeds_decide_nothing_and_the_number_that_would_is_said(seeds: i
     assert not any(s.startswith(("Above", "An effect", "A label effect is found")) for s in sentences)
 
 
-def test_where_seeds_agree_too_much_for_a_test_that_is_said_and_not_that_they_are_too_few() -> None:
+def test_seeds_that_agree_too_much_for_a_test_are_not_called_too_few() -> None:
     table = study({**REFERENCES, "learned": 0.02, **twins()})
     is_affect = (table["mode"] == "learned") & (table["experience"] == "affect")
     sentences = said(table.assign(test_accuracy=np.where(is_affect, 0.92, 0.9)))
@@ -280,7 +278,7 @@ def test_more_arms_need_more_seeds() -> None:
     )
 
 
-def test_what_an_early_look_found_and_later_seeds_do_not_show_is_not_praised() -> None:
+def test_a_difference_of_an_early_look_that_has_faded_is_said_first() -> None:
     table = study({**REFERENCES, "learned": 0.02, **twins()}, purpose="confirmation", planned_seeds=10, looks=[7, 10])
     late = (table["mode"] == "learned") & (table["experience"] == "affect") & (table["seed"] >= 7)
     table.loc[late, "test_accuracy"] -= 0.2
@@ -301,7 +299,7 @@ def test_a_twin_that_the_labels_beat_is_not_said_to_do_as_much() -> None:
     assert second.endswith(" over neutral, so this neutral label may do as much.")
 
 
-def test_between_looks_the_next_one_is_said() -> None:
+def test_between_looks_the_next_look_is_given() -> None:
     plan: dict[str, Any] = {"purpose": "confirmation", "planned_seeds": 8, "looks": [4, 8]}
     sentences = said(study({**REFERENCES, "learned": 0.0, **twins()}, 2, **plan))
     assert sentences[0].endswith(
@@ -309,7 +307,7 @@ def test_between_looks_the_next_one_is_said() -> None:
     )
 
 
-def test_the_interval_of_a_look_says_its_own_coverage() -> None:
+def test_the_interval_of_a_look_gives_its_coverage() -> None:
     plan: dict[str, Any] = {"purpose": "confirmation", "planned_seeds": 20, "looks": [10, 20]}
     sentences = said(study({**REFERENCES, "learned": 0.02}, **plan))
     (gain,) = [s for s in sentences if s.startswith("Above Backbone")]
@@ -326,7 +324,7 @@ def test_an_exploration_gives_sizes_and_no_verdict() -> None:
     assert not any("p = " in s or "p <" in s for s in sentences)
 
 
-def test_collapsed_runs_are_counted_with_an_exact_interval_and_their_means_judged_by_nobody() -> None:
+def test_collapsed_runs_are_counted_with_an_exact_interval_and_get_no_verdict() -> None:
     table = study({**REFERENCES, "learned": 0.02, **twins()}, classes=[str(k) for k in range(10)])
     table.loc[
         (table["mode"] == "learned") & (table["experience"] == "shuffled") & (table["seed"] < 2), "test_accuracy"
@@ -341,7 +339,7 @@ def test_collapsed_runs_are_counted_with_an_exact_interval_and_their_means_judge
     assert any(s.startswith("Above Backbone") for s in sentences)  # which did not collapse
 
 
-def test_where_an_arm_collapsed_that_is_said_before_a_missing_twin() -> None:
+def test_a_collapse_is_reported_before_a_missing_twin() -> None:
     gains = {**REFERENCES, "learned": 0.0, **twins()}
     del gains["learned shuffled"]
     table = study(gains, classes=[str(k) for k in range(10)])
@@ -362,7 +360,7 @@ def test_a_starved_branch_is_reported_by_training_images() -> None:
     assert sentence.endswith("λ then says which branch won, not that emotion is useful.")
 
 
-def test_where_training_images_were_not_scored_test_images_tell_which_branch_answers_alone() -> None:
+def test_without_scored_training_images_the_test_split_shows_a_starved_branch() -> None:
     table = study({**REFERENCES, "learned": 0.0, "fixed": 0.0})
     of_learned = table["mode"] == "learned"
     weak = np.where(table["seed"] < 4, 0.2, 0.6)  # whichever it is in each seed
@@ -374,7 +372,7 @@ def test_where_training_images_were_not_scored_test_images_tell_which_branch_ans
     )
 
 
-def test_a_lambda_that_balances_nothing_is_said() -> None:
+def test_a_lambda_at_a_limit_is_reported() -> None:
     table = study({"none": 0.0, "learned": 0.0, "fixed": 0.0})
     assert not any(s.startswith("λ") for s in said(table))
     table.loc[(table["mode"] == "learned") & (table["seed"] < 3), "lambda"] = 0.995
@@ -412,7 +410,7 @@ def test_runs_that_differ_in_machine_seeds_beyond_the_plan_and_missing_images_ar
     assert any(s.startswith("Right or wrong per test image is not known for all runs") for s in sentences)
 
 
-def test_networks_of_one_arm_that_differ_in_their_number_of_parameters_are_told() -> None:
+def test_networks_of_one_arm_with_different_numbers_of_parameters_are_reported() -> None:
     table = study({**REFERENCES, "learned": 0.02, **twins()})
     assert not any("number of parameters" in sentence for sentence in said(table))
     changed = (table["mode"] == "learned") & (table["experience"] == "affect") & (table["seed"] > 3)
@@ -450,7 +448,7 @@ def test_an_accuracy_of_stage_1_stands_beside_chance_and_the_number_of_images() 
 
 
 @pytest.mark.parametrize(("affect", "shuffled"), [((0.05, 0.07), ()), ((0.3, 0.4), (0.4, 0.5))])
-def test_an_encoder_that_learned_nothing_lets_expect_no_effect(
+def test_an_encoder_that_learned_nothing_is_reported_with_the_consequence(
     affect: tuple[float, ...], shuffled: tuple[float, ...]
 ) -> None:
     table = results(stage_1("affect", affect), stage_1("shuffled", shuffled), stage_2(arms({"learned": 0.0})))
@@ -459,7 +457,7 @@ def test_an_encoder_that_learned_nothing_lets_expect_no_effect(
 
 
 @pytest.mark.parametrize(("accuracy", "is_said"), [(0.26, True), (0.8, False)])
-def test_stimuli_without_an_up_are_no_rotation_twin(accuracy: float, is_said: bool) -> None:
+def test_stimuli_without_an_up_make_the_rotation_twin_useless(accuracy: float, is_said: bool) -> None:
     rotation = [row | {"validation_accuracy": accuracy, "validation_ccc": NAN} for row in stage_1("rotation", (0, 0))]
     table = results(stage_1("affect", (0.8, 0.9)), rotation, stage_2(arms({"none": 0.0, "learned": 0.0})))
     assert any(s.startswith("The rotation twin did not learn which way up an image is") for s in said(table)) == is_said
@@ -485,7 +483,7 @@ def test_an_exploration_without_a_common_seed_says_so() -> None:
     assert first.startswith("This is an exploration") and second.startswith("No regulated arm has a seed in common")
 
 
-def test_what_the_plan_leaves_out_is_said_with_its_reason() -> None:
+def test_what_the_plan_leaves_out_is_reported_with_its_reason() -> None:
     analysis = analyse(
         "a study", study({"none": 0.0, "learned": 0.0}), ("digits, vit: wide is left out: no width fits",)
     )
@@ -493,12 +491,12 @@ def test_what_the_plan_leaves_out_is_said_with_its_reason() -> None:
 
 
 @pytest.mark.parametrize("names", [("none",), ("none", "ensemble"), ("learned fresh",)])
-def test_nothing_to_compare_is_said(names: tuple[str, ...]) -> None:
+def test_nothing_to_compare_is_reported(names: tuple[str, ...]) -> None:
     assert said(study(dict.fromkeys(names, 0.0))) == ["No regulated arm is finished, so there is nothing to compare."]
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 10])
-def test_an_absent_number_is_never_written_as_nan_and_no_sentence_comes_twice(seeds: int) -> None:
+def test_a_missing_number_is_never_written_as_nan_and_no_sentence_is_repeated(seeds: int) -> None:
     table = study({**REFERENCES, "learned": 0.0, **twins(), "fixed": 0.0, "fixed fresh": 0.0}, seeds)
     table.loc[(table["mode"] == "learned") & (table["seed"] > 0), "status"] = "failed"
     sentences = said(table)

@@ -19,7 +19,7 @@ def test_plain_numbers_have_a_true_minus_and_zero_has_none() -> None:
 
 
 @pytest.mark.parametrize("write", [percent, points, p_value, decimal, seconds, scaled])
-def test_an_absent_number_is_a_dash(write: object) -> None:
+def test_a_missing_number_is_a_dash(write: object) -> None:
     assert callable(write) and write(NAN) == NOTHING
 
 
@@ -43,7 +43,7 @@ def test_a_count_has_a_singular() -> None:
     assert [count(n, "seed") for n in (0, 1, 2)] == ["0 seeds", "one seed", "2 seeds"]
 
 
-def test_an_interval_says_why_it_is_not_there() -> None:
+def test_a_missing_interval_says_why() -> None:
     assert bounds(Interval(0.9, 0.89, 0.91, (0.9, 0.9)), percent) == "89.00, 91.00"
     assert bounds(Interval(0.9, NAN, NAN, (0.9,)), percent) == "one seed"
     assert bounds(Interval(0.9, NAN, NAN, (0.9, 0.9)), percent) == ""

@@ -15,7 +15,7 @@ from emoreg.study.columns import OF_CLASSES, type_of
 from report.made_up import FEW, made_up
 
 
-def test_arms_have_the_figures_that_were_measured_and_runs_of_before_have_no_table() -> None:
+def test_arms_have_the_measured_figures_and_older_runs_have_no_table() -> None:
     cell = made_up(arms=FEW).cells[0]
     without = dataclasses.replace(cell, arms=tuple(dataclasses.replace(arm, measures={}) for arm in cell.arms))
     assert measures_grid(without) is None
@@ -32,7 +32,7 @@ def test_every_figure_is_a_column_of_the_table_of_results() -> None:
     assert {*OF_CLASSES} - {*MEASURES} == {"answered_classes"}
 
 
-def test_what_is_shown_of_several_labels_and_of_values_is_what_is_measured() -> None:
+def test_figures_for_several_labels_and_values_match_those_measured() -> None:
     z, several = torch.randn(4, 2, generator=torch.manual_seed(0)), torch.tensor([[0.0, 1], [1, 0], [1, 1], [0, 0]])
     measured: dict[Task, dict[str, Any]] = {
         "multilabel": label_metrics(z, several),

@@ -57,7 +57,7 @@ def test_the_plan_has_its_purpose_its_seeds_and_its_looks() -> None:
     assert dict(notes(once).facts)["Plan"] == "confirmation, 8 seeds"
 
 
-def test_variants_with_other_budgets_and_takeovers_are_told_apart() -> None:
+def test_variants_with_other_budgets_and_takeovers_have_their_own_lines() -> None:
     shrunk = {"encoder.takeover": "shrunk", "encoder.shrink": 0.4}
     facts = dict(notes(run(), run(mode="fixed"), run({**MIXTURE, **shrunk}, variant="mixture")).facts)
     assert facts["Gradient budget"].startswith("Learn-E-Reg and E-Reg: matched: ")
@@ -91,14 +91,14 @@ def test_the_start_of_a_drawn_lambda_is_its_mean(mode: str, n: str, e: str) -> N
     assert f"starts with {n} of Backbone's gradient, the encoder with {e}" in facts["Gradient budget"]
 
 
-def test_rehearsal_is_said_with_what_differences_are_then_of() -> None:
+def test_rehearsal_is_reported_with_its_effect_on_differences() -> None:
     variant = run({"encoder.rehearsal": 0.5}, variant="kept alive")
     (rehearsed,) = notes(run({"encoder.rehearsal": 0.0}), variant).remarks
     assert rehearsed.startswith("In stage 2 the encoder of Learn-E-Reg, kept alive keeps learning from the stimuli of")
     assert "such as Backbone, the ensemble, fresh and moments, also reflect these images and steps" in rehearsed
 
 
-def test_adamw_and_mixed_features_are_said() -> None:
+def test_adamw_and_mixed_features_are_reported() -> None:
     (adamw,) = notes(run({"optimizer.name": "adamw"})).remarks
     assert adamw.startswith("AdamW is insensitive to the scale of the loss")
     assert notes(run({**MIXTURE, "optimizer.name": "adamw"})).remarks == (adamw,)  # so it is not of step size

@@ -48,7 +48,7 @@ def test_the_contrasts_are_those_of_the_outcome_and_it_may_be_negative() -> None
     assert gain["verdict"] == "above" and gain["images"] == 0 and "accuracy" not in set(frame["contrast"])
 
 
-def test_few_labels_and_a_low_figure_are_no_collapse() -> None:
+def test_few_labels_and_a_low_score_are_no_collapse() -> None:
     runs = read_runs(rated())
     assert not runs.is_collapsed.any() and runs.starved[-1] == ""
     lost = rated()
@@ -56,7 +56,7 @@ def test_few_labels_and_a_low_figure_are_no_collapse() -> None:
     assert read_runs(lost).is_collapsed.tolist() == [True] + [False] * (len(lost) - 1)
 
 
-def test_a_branch_has_starved_that_agrees_half_as_well() -> None:
+def test_a_branch_with_less_than_half_the_concordance_has_starved() -> None:
     table = rated()
     table["train_ccc_emotional"] = 0.1
     assert set(read_runs(table).starved) == {"emotional"}
@@ -73,7 +73,7 @@ def test_the_page_and_the_tables_name_the_outcome(tmp_path: Path) -> None:
     assert "concordance" in markdown and "CCC, hundredths" in markdown and "Accuracy, %" not in markdown
 
 
-def test_a_table_is_held_to_its_outcome() -> None:
+def test_a_table_is_checked_against_its_outcome() -> None:
     table = rated()
     check_content(table)
     table.loc[0, "test_ccc"] = NAN

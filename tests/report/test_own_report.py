@@ -50,7 +50,7 @@ def test_the_author_s_word_stands_among_the_findings(report: tuple[Path, Report]
     assert not any("first edition" in sentence for sentence in made.findings)
 
 
-def test_seeds_that_an_arm_lacks_are_told_beside_the_contrasts_that_are_without_them(tmp_path: Path) -> None:
+def test_seeds_that_an_arm_lacks_are_reported_with_their_contrasts(tmp_path: Path) -> None:
     frame = own_frame()
     made = emoreg.report_results(frame[~((frame["arm"] == "Learn-E-Reg, shuffled") & (frame["seed"] > 4))], tmp_path)
     told = "Only 5 of 8 seeds are in the label effect and the emotion effect of Learn-E-Reg: shuffled is missing in 3."
@@ -69,7 +69,7 @@ def test_seeds_that_an_arm_lacks_are_told_beside_the_contrasts_that_are_without_
     )
 
 
-def test_seeds_that_an_arm_lacks_are_told_where_for_want_of_them_there_is_no_verdict(tmp_path: Path) -> None:
+def test_seeds_that_an_arm_lacks_are_reported_if_they_prevent_a_verdict(tmp_path: Path) -> None:
     frame = own_frame()
     made = emoreg.report_results(frame[~((frame["arm"] == "Learn-E-Reg, shuffled") & (frame["seed"] > 0))], tmp_path)
     assert made.findings[0].startswith("No verdict on ") and "with one seed no test can pass" in made.findings[0]
@@ -82,7 +82,7 @@ def test_seeds_that_an_arm_lacks_are_told_where_for_want_of_them_there_is_no_ver
     assert f"{told}Learn-E-Reg is missing in 1; shuffled is missing in 7." in made.findings
 
 
-def test_being_below_a_twin_is_the_author_s_word_too_where_there_is_no_verdict(tmp_path: Path) -> None:
+def test_being_below_a_twin_relies_on_the_author_s_word_even_without_a_verdict(tmp_path: Path) -> None:
     made = emoreg.report_results(own_frame({"Learn-E-Reg": 0.70, "Learn-E-Reg, rotation": 0.72}), tmp_path / "report")
     assert "Learn-E-Reg is below rotation, −" in made.findings[0]
     assert made.findings[0].startswith("No verdict on")
@@ -91,7 +91,7 @@ def test_being_below_a_twin_is_the_author_s_word_too_where_there_is_no_verdict(t
     )
 
 
-def test_what_each_arm_was_taken_for() -> None:
+def test_the_interpretation_of_each_arm_is_reported() -> None:
     frame = pd.DataFrame(
         [
             ("none", None, 0, 0.7),
@@ -110,7 +110,7 @@ def test_what_each_arm_was_taken_for() -> None:
     ]
 
 
-def test_what_the_other_columns_were_taken_for() -> None:
+def test_the_interpretation_of_other_columns_is_reported() -> None:
     frame = own_frame({"Backbone": 0.5}, seeds=2, planned_seeds=2, device="cuda")
     frame["correct"] = pd.Series([[1, 0, 1, 0], None])
     assert taken_values(own(frame.assign(accuracy=[0.5, np.nan]))) == [
@@ -122,7 +122,7 @@ def test_what_the_other_columns_were_taken_for() -> None:
     ]
 
 
-def test_a_plan_is_told_with_its_first_seed() -> None:
+def test_a_plan_is_reported_with_its_first_seed() -> None:
     frame = own_frame({"Backbone": 0.5}, seeds=2, planned_seeds=2, first_seed=10)
     assert "Planned: 2 seeds from 10 on, looks at 2." in taken_values(own(frame.assign(seed=frame["seed"] + 10)))
 
@@ -153,7 +153,7 @@ def test_a_study_s_table_is_reported_as_before(tmp_path: Path) -> None:
     )
 
 
-def test_results_that_say_nothing_are_refused(tmp_path: Path) -> None:
+def test_files_without_results_are_refused(tmp_path: Path) -> None:
     nothing = written(tmp_path / "r.csv", "arm,seed,accuracy\nBackbone,0,nan\n")
     assert refusal(lambda: read_results_file(nothing)) == f"no run has a result in {nothing}"
     assert "cannot read" in refusal(lambda: emoreg.report_results(tmp_path / "none.csv", tmp_path))

@@ -54,7 +54,7 @@ def test_a_file_gives_the_contrasts_of_its_frame(tmp_path: Path) -> None:
         )
 
 
-def test_what_stands_in_a_table_is_what_a_study_s_table_would_have(tmp_path: Path) -> None:
+def test_a_table_of_an_own_loop_becomes_a_study_s_table(tmp_path: Path) -> None:
     own = read(written(tmp_path / "r.csv", SMALL))
     assert own.source == "r.csv" and own.columns == ("mode", "experience", "target", "backbone", "seed", "accuracy")
     table = as_table(own)
@@ -72,7 +72,7 @@ def test_known_columns_may_be_written_in_any_case(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(emoreg.analyse(frame.rename(columns=str.upper)), emoreg.analyse(frame))
 
 
-def test_a_study_s_table_is_not_taken_for_one(tmp_path: Path) -> None:
+def test_a_study_s_table_is_recognised(tmp_path: Path) -> None:
     table = results(stage_2({"none": [0.7]}))
     table.to_csv(tmp_path / "r.csv", index=False)
     table.to_parquet(tmp_path / "r.parquet")
@@ -166,7 +166,7 @@ def test_right_or_wrong_per_image_is_read_in_every_form(change: Any, tmp_path: P
     pd.testing.assert_frame_equal(emoreg.analyse(read(tmp_path / "r.parquet").frame), expected)
 
 
-def test_answers_stand_for_accuracies_that_are_rounded_or_absent() -> None:
+def test_right_or_wrong_per_image_replaces_rounded_or_missing_accuracies() -> None:
     frame = answered()
     expected = emoreg.analyse(frame)
     pd.testing.assert_frame_equal(emoreg.analyse(frame.assign(accuracy=frame["accuracy"].round(2))), expected)
@@ -177,7 +177,7 @@ def test_answers_stand_for_accuracies_that_are_rounded_or_absent() -> None:
 
 
 @pytest.mark.parametrize("images", [10_000, 9_997])
-def test_packed_answers_may_stand_beside_rounded_accuracies(images: int) -> None:
+def test_packed_right_or_wrong_is_read_with_rounded_accuracies(images: int) -> None:
     frame = own_frame(seeds=3)
     draw = np.random.default_rng(1)
     correct = [draw.random(images) < accuracy for accuracy in frame["accuracy"]]
@@ -195,7 +195,7 @@ def test_packed_answers_may_stand_beside_rounded_accuracies(images: int) -> None
     )
 
 
-def test_packed_answers_without_an_accuracy_do_not_tell_one() -> None:
+def test_packed_right_or_wrong_needs_an_accuracy() -> None:
     frame = answered()
     packed = frame.assign(correct=frame["correct"].map(lambda of_run: np.packbits(of_run).tobytes()))
     told = refusal(lambda: emoreg.analyse(packed.drop(columns="accuracy")))

@@ -79,7 +79,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Page]
     return lambda *arguments: page_of(tmp_path, *arguments)
 
 
-def test_the_page_is_well_formed_and_says_first_what_was_found(drawn: Page) -> None:
+def test_the_page_is_well_formed_and_starts_with_the_findings(drawn: Page) -> None:
     places = [drawn.words.index(sentence) for sentence in SENTENCES]
     assert places == sorted(places)
     assert places[0] < drawn.words.index("Differences in accuracy") < places[1]
@@ -172,7 +172,7 @@ def test_tables_can_be_scrolled_with_keys_and_read_aloud(drawn: Page) -> None:
     assert drawn.tags("a")[0]["href"] == "#main"  # past what comes before it
 
 
-def test_what_others_named_is_escaped(page: Callable[..., Page]) -> None:
+def test_user_supplied_names_are_escaped(page: Callable[..., Page]) -> None:
     nasty = "<script>alert('$x_1$')</script>"
     analysis = made_up(arms=FEW, stimuli=(nasty, "oasis"), classes=(nasty, "dog"), cells=((nasty, nasty), ("a", "b")))
     named = dataclasses.replace(analysis, name=nasty, failures=((nasty, nasty),), facts=((nasty, nasty),))
@@ -183,7 +183,7 @@ def test_what_others_named_is_escaped(page: Callable[..., Page]) -> None:
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_a_number_that_is_not_there_is_never_written_as_nan(page: Callable[..., Page], seeds: int) -> None:
+def test_a_missing_number_is_never_written_as_nan(page: Callable[..., Page], seeds: int) -> None:
     source = page(made_up(seeds, arms=FEW)).source
     assert not re.search(r"\bnan\b", source, re.IGNORECASE)
     assert ("one seed" in source) == (seeds == 1)
@@ -207,7 +207,7 @@ def test_one_cell_has_no_clutter(page: Callable[..., Page]) -> None:
     assert "overview" not in got.values("id")
 
 
-def test_many_classes_are_not_all_shown_and_that_is_said(page: Callable[..., Page]) -> None:
+def test_a_caption_says_that_not_all_of_many_classes_are_shown(page: Callable[..., Page]) -> None:
     said = "Of 100 classes, the 10 highest and the 10 lowest are shown."
     assert said in page(made_up(arms=FEW, classes=tuple(f"class {number}" for number in range(100)))).words
     assert "the 10 highest" not in page(made_up(arms=FEW)).words
@@ -225,7 +225,7 @@ def test_charts_without_data_are_left_out(page: Callable[..., Page]) -> None:
     assert "Reliability" not in got.words
 
 
-def test_a_lambda_curve_that_is_left_out_is_said(page: Callable[..., Page]) -> None:
+def test_a_caption_says_that_a_lambda_curve_is_left_out(page: Callable[..., Page]) -> None:
     analysis = made_up(arms=FEW)
     reason = "λ of arms with one λ per image is left out for runs of emoreg 0.1.0"
     assert reason not in page(analysis).words
@@ -237,7 +237,7 @@ def test_a_lambda_curve_that_is_left_out_is_said(page: Callable[..., Page]) -> N
     assert reason in page(dataclasses.replace(analysis, cells=(cell,))).words
 
 
-def test_whose_training_loss_is_a_sum_is_said(page: Callable[..., Page]) -> None:
+def test_a_caption_says_which_training_losses_are_sums(page: Callable[..., Page]) -> None:
     words = page(made_up(arms=(*FEW, "ensemble", "unregulated"))).words
     assert "The training loss of Ensemble and Unregulated is the sum of two networks'." in words
     assert "is the sum of" not in page(made_up(arms=FEW)).words
@@ -254,7 +254,7 @@ def test_a_study_without_twins_or_without_a_backbone_makes_a_page_too(
     assert ("Minus Backbone in each class" in got.words) == (arms == ("none", "learned"))
 
 
-def test_a_study_of_which_nothing_is_finished_makes_a_page_too(page: Callable[..., Page]) -> None:
+def test_a_study_without_finished_runs_makes_a_page_too(page: Callable[..., Page]) -> None:
     failures = (("Learn-E-Reg, seed 0", "out of memory"),)
     empty = Analysis("A study", (), (), 3, 0, failures, (), (), MethodNotes(), (), pd.DataFrame())
     got = page(empty, ("Nothing is finished.",))
@@ -269,7 +269,7 @@ def test_runs_that_diverged_are_not_said_to_be_left_out(page: Callable[..., Page
     assert "1 diverged, 0 failed" in words and "left out" not in words and "Runs that failed" not in words
 
 
-def test_settings_of_the_method_stand_with_the_machines(page: Callable[..., Page]) -> None:
+def test_settings_of_the_method_are_listed_with_the_machines(page: Callable[..., Page]) -> None:
     words = page(made_up(arms=FEW)).words
     assert "Gradient budgetmatched: both branches start with Backbone's gradient" in words
     assert "Takeover of the encoderas it is" in words

@@ -84,14 +84,14 @@ def test_a_contrast_has_both_widths_its_p_and_its_verdict() -> None:
     assert contrast_entry(None) == Entry("–")
 
 
-def test_without_an_interval_nothing_stands_in_its_place() -> None:
+def test_a_missing_interval_leaves_no_text() -> None:
     few = Interval(0.004, NAN, NAN, (0.003, 0.005))
     entry = contrast_entry(dataclasses.replace(GAIN, size=few, over_seeds=few, level=0.0015, verdict=Verdict.TOO_FEW))
     assert entry == Entry("+0.40", "p 0.012\nno verdict: too few")
     assert accuracy_grid(made_up(3, arms=FEW).cells[0]).caption.count("Below four seeds there are no intervals.") == 1
 
 
-def test_the_limits_of_a_look_say_their_own_coverage() -> None:
+def test_the_limits_of_a_look_give_their_coverage() -> None:
     look = dataclasses.replace(GAIN, level=0.0015, images=0)
     assert contrast_entry(look).below.startswith("+0.10, +0.70 (99.7 %)\n")
 
@@ -133,7 +133,7 @@ def test_columns_that_no_arm_has_are_left_out() -> None:
     assert twins_grid(made_up(arms=("none", "learned")).cells[0]) is None
 
 
-def test_collapsed_runs_and_starved_branches_stand_beside_the_accuracies() -> None:
+def test_collapsed_runs_and_starved_branches_are_listed_with_the_accuracies() -> None:
     cell = made_up(arms=FEW).cells[0]
     collapsed = dataclasses.replace(cell.arms[1], collapsed=Frequency(1, 4, 0.006, 0.806))
     grid = accuracy_grid(dataclasses.replace(cell, arms=(cell.arms[0], collapsed, *cell.arms[2:])))
@@ -164,7 +164,7 @@ def test_each_response_alone_is_shown_with_the_regulated_one() -> None:
     assert responses_grid(made_up(arms=("none",)).cells[0]) is None
 
 
-def test_the_overview_has_a_column_a_cell_and_a_group_a_contrast() -> None:
+def test_the_overview_has_a_column_per_cell_and_a_group_per_contrast() -> None:
     analysis = made_up(cells=(("cifar10", "resnet20"), ("cifar100", "vit")))
     grid = overview_grid(analysis)
     assert grid.headers == ("Arm", "cifar10,\nresnet20", "cifar100,\nvit")
@@ -180,7 +180,7 @@ def test_the_overview_has_a_column_a_cell_and_a_group_a_contrast() -> None:
     assert row["cifar100, vit"] == contrast_entry(second.contrasts["gain"])
 
 
-def test_the_papers_claim_stands_beside_the_largest_gain_and_the_ensembles() -> None:
+def test_the_papers_claim_is_shown_with_the_largest_gain_and_the_ensembles() -> None:
     analysis = made_up()
     assert claims_grid(paper_claims(analysis)) is None  # digits
     cell = dataclasses.replace(analysis.cells[0], benchmark="cifar10")
@@ -195,7 +195,7 @@ def test_the_papers_claim_stands_beside_the_largest_gain_and_the_ensembles() -> 
     assert ensemble.value == points(cell.references[1].contrasts["gain"].size.mean)
 
 
-def test_each_experience_of_stage_1_has_a_metric_of_its_own() -> None:
+def test_each_experience_of_stage_1_has_its_own_metric() -> None:
     grid = stage_one_grid(made_up().stage_1)
     assert grid is not None
     assert grid.headers[:6] == ("Experience", "Backbone", "Seeds", "CCC", "Loss", "Accuracy, %")
@@ -231,7 +231,7 @@ def test_a_mean_has_its_interval_below_it_or_why_there_is_none(interval: Interva
     assert measured(interval, percent) == entry
 
 
-def test_between_looks_contrasts_have_their_own_seeds_and_width_beside_them() -> None:
+def test_between_looks_contrasts_give_their_seeds_and_width() -> None:
     analysis = between_looks()
     (cell,), of_look = analysis.cells, " (99.7 %, 6 seeds)"
     name, *contrasts = present(contrasts_grid(cell)).groups[0][1][0]
@@ -245,7 +245,7 @@ def test_between_looks_contrasts_have_their_own_seeds_and_width_beside_them() ->
     assert overview_grid(analysis).groups[0][1][0][1].below.splitlines()[0].endswith(of_look)
 
 
-def test_a_contrast_of_fewer_seeds_than_the_others_of_its_arm_says_so() -> None:
+def test_a_contrast_with_fewer_seeds_than_others_of_its_arm_gives_their_number() -> None:
     table = made_up_table(6, 1, ("oasis",), FEW, ("a", "b"), (("digits", "resnet8"),), False, False)
     lacks = (table["experience"] == "shuffled") & (table["seed"] > 4)
     grid = present(contrasts_grid(analyse("A study", table[~lacks]).cells[0]))

@@ -63,7 +63,7 @@ def test_large_numbers_and_long_names_stay_within_80_columns() -> None:
     assert any("−98.76, +74.08" in line for line in lines)
 
 
-def test_the_terminal_has_two_tables_a_cell() -> None:
+def test_the_terminal_has_two_tables_per_cell() -> None:
     lines = terminal(made_up(cells=CELLS))
     assert [line for line in lines if line.endswith((": contrasts", ": accuracies"))] == [
         "cifar10, resnet20: contrasts",
@@ -74,12 +74,12 @@ def test_the_terminal_has_two_tables_a_cell() -> None:
     assert sum(line.startswith("Backbone ") for line in lines) == 2
 
 
-def test_what_others_named_is_not_markup_in_the_terminal() -> None:
+def test_user_supplied_names_are_not_markup_in_the_terminal() -> None:
     assert "[b]x[/b]" in "\n".join(terminal(named("[b]x[/b]")))
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_a_number_that_is_not_there_is_never_written_as_nan(seeds: int) -> None:
+def test_a_missing_number_is_never_written_as_nan(seeds: int) -> None:
     analysis = made_up(seeds)
     texts = ["\n".join(terminal(analysis)), markdown_table(analysis), latex_report(analysis, "")]
     assert not any(re.search(r"\bnan\b", text, re.IGNORECASE) for text in texts)
@@ -104,7 +104,7 @@ def test_markdown_has_the_contrasts_of_regulated_arms_and_the_accuracy_of_all() 
     assert re.fullmatch(r"[+−]\d.\d\d \(.+ to .+; vs \w+; .+\)", contrasts[3][5])
 
 
-def test_between_looks_differences_have_their_own_seeds_and_width_beside_them() -> None:
+def test_between_looks_differences_give_their_seeds_and_width() -> None:
     analysis = between_looks()
     contrasts, accuracies = (rows_of(block) for block in markdown_table(analysis).split("accuracies**"))
     assert all("; 99.7 %, 6 seeds; " in value for value in contrasts[2][1:])
@@ -133,7 +133,7 @@ def test_names_with_underscores_stay_as_they_are_in_markdown() -> None:
     assert "vit_tiny_patch16_224" in markdown_table(made_up(cells=CELLS))
 
 
-def test_latex_escapes_what_others_named() -> None:
+def test_latex_escapes_user_supplied_names() -> None:
     text = latex_report(named(r"50% \of {a}_b & #c $d$ ~^"), "")
     escaped = r"50\% \textbackslash{}of \{a\}\_b \& \#c \$d\$ \textasciitilde{}\textasciicircum{}"
     assert escaped in text
@@ -141,7 +141,7 @@ def test_latex_escapes_what_others_named() -> None:
     assert {len(re.findall(r"(?<!\\)&", line)) for line in body.strip().splitlines()} == {5}
 
 
-def test_latex_is_two_tables_a_cell_with_booktabs_and_balanced_braces() -> None:
+def test_latex_is_two_tables_per_cell_with_booktabs_and_balanced_braces() -> None:
     text = latex_report(made_up(cells=CELLS), "")
     assert text.startswith(r"% needs \usepackage{booktabs}")
     for mark in (r"\begin{table}", r"\end{table}", r"\toprule", r"\midrule", r"\bottomrule", r"\end{tabular}"):

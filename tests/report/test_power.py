@@ -22,7 +22,7 @@ from report.study_rows import SD, arms, study
 from report.test_contrasts import with_answers
 
 
-def test_independent_arms_spread_root_two_as_much_in_their_difference() -> None:
+def test_the_difference_of_independent_arms_has_a_spread_of_root_two() -> None:
     assert given_spread(0.3).sd == pytest.approx(0.3 * math.sqrt(2))
     assert given_spread(0.3, correlation=0.5).sd == pytest.approx(0.3)
 
@@ -49,7 +49,7 @@ def test_more_seeds_find_more_and_more_twins_find_less() -> None:
         assert found.gain >= found.label >= found.emotion
 
 
-def test_nothing_is_found_of_nothing_but_by_error() -> None:
+def test_without_an_effect_power_is_the_error_rate() -> None:
     ((found, _),) = simulate_power(given_spread(0.3), 1e-9, [8])
     assert found.gain == pytest.approx(0.025, abs=0.012)
     assert found.emotion < 0.025
@@ -75,7 +75,7 @@ def test_too_few_seeds_find_nothing_however_large() -> None:
     assert (found.gain, found.label, found.emotion) == (0, 0, 0)
 
 
-def test_references_are_no_part_of_the_spread_but_backbone() -> None:
+def test_of_the_references_only_backbone_is_part_of_the_spread() -> None:
     pilot = study(arms(0.91, 0.90))
     wild = study({("transfer", "affect"): 0.9, ("unregulated", "affect"): 0.9}, rng=1)
     wild["accuracy"] += 0.05 * (-1.0) ** wild["seed"]
@@ -125,7 +125,7 @@ def test_a_pilot_without_a_pair_is_refused() -> None:
     assert "no two arms" in refusal(lambda: spreads_of(study(arms(0.9, 0.9), seeds=1)))
 
 
-def test_a_pilot_whose_seeds_agree_tells_no_power() -> None:
+def test_a_pilot_whose_seeds_agree_gives_no_power() -> None:
     pilot = study(arms(0.92, 0.90), seeds=2, target="pets")
     pilot["accuracy"] = pilot.groupby(["mode", "experience"], dropna=False)["accuracy"].transform("mean")
     (spread,) = spreads_of(pilot)
@@ -154,7 +154,7 @@ def test_a_spread_that_is_not_finite_has_no_power() -> None:
     assert "the spread is nan points" in refusal(lambda: simulate_power(Spread(math.nan, math.nan), 0.5, [8]))
 
 
-def test_training_hours_count_both_stages_and_every_arm_once_a_seed() -> None:
+def test_training_hours_count_both_stages_and_every_arm_once_per_seed() -> None:
     stage_2 = study({("learned", "affect"): 0.9, ("none", None): 0.9}, seeds=5).assign(stage=2, seconds=10.0)
     stage_1 = study({("none", None): 0.9}, seeds=2).assign(stage=1, mode=None, seconds=5.0)
     table = pd.concat([stage_2, stage_1], ignore_index=True).assign(status="finished")
@@ -162,7 +162,7 @@ def test_training_hours_count_both_stages_and_every_arm_once_a_seed() -> None:
     assert training_hours(table, seeds=36) == pytest.approx(36 * (2 * 10.0 + 5.0) / 3600)
 
 
-def test_a_pilot_that_tells_no_time_gets_no_hours() -> None:
+def test_a_pilot_without_times_gets_no_hours() -> None:
     pilot = study({("learned", "affect"): 0.9, ("none", None): 0.9}, seeds=5).assign(
         status="finished", seconds=math.nan
     )

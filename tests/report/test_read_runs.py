@@ -21,7 +21,7 @@ from report.study_rows import arms, study
 from result_rows import results, stage_2
 
 
-def test_report_names_and_case_stand_for_modes() -> None:
+def test_modes_may_have_their_report_names_in_any_case() -> None:
     frame = study(arms(0.92, 0.90))
     named = frame.assign(mode=[MODES[mode] for mode in frame["mode"]])
     pd.testing.assert_frame_equal(analyse(named), analyse(frame))
@@ -41,7 +41,7 @@ def test_rows_of_stage_1_and_unfinished_runs_do_not_count() -> None:
     pd.testing.assert_frame_equal(analyse(whole), analyse(frame))
 
 
-def test_a_table_without_a_needed_column_names_the_nearest() -> None:
+def test_a_missing_column_is_reported_with_the_closest_one() -> None:
     frame = study(arms(0.92, 0.90))
     assert "no column 'accuracy' (rename 'accuracys' if that is it)" in refusal(
         lambda: analyse(frame.rename(columns={"accuracy": "accuracys"}))
@@ -51,7 +51,7 @@ def test_a_table_without_a_needed_column_names_the_nearest() -> None:
     )
 
 
-def test_a_table_of_the_first_edition_is_told_how_to_be_opened() -> None:
+def test_a_table_of_the_first_edition_is_refused_with_how_to_open_it() -> None:
     assert "first edition" in refusal(lambda: analyse(study(arms(0.9, 0.9)).rename(columns={"mode": "arm"})))
 
 
@@ -86,7 +86,7 @@ def test_wrong_values_are_refused(row: dict[str, Any], message: str) -> None:
     assert message in refusal(lambda: analyse(pd.DataFrame([right | row])))
 
 
-def test_a_run_that_is_there_twice_is_refused() -> None:
+def test_a_run_that_occurs_twice_is_refused() -> None:
     frame = study(arms(0.92, 0.90), target="digits")
     assert "digits has the run Learn-E-Reg, affect, seed 0 twice" in refusal(
         lambda: analyse(pd.concat([frame, frame.iloc[:1]]))
@@ -94,7 +94,7 @@ def test_a_run_that_is_there_twice_is_refused() -> None:
 
 
 @pytest.mark.parametrize("images", [9993, 9999, 10_000])
-def test_the_number_of_images_is_found_from_the_accuracy(images: int) -> None:
+def test_the_number_of_images_is_inferred_from_the_accuracy(images: int) -> None:
     right = np.random.default_rng(0).random((4, images)) < 0.7
     frame = study({("none", None): 0.5}, seeds=4)
     frame["accuracy"], frame["correct"] = right.mean(axis=1), [np.packbits(of_run).tobytes() for of_run in right]
@@ -138,7 +138,7 @@ def test_a_frame_of_another_library_gives_the_same_runs(change: Callable[[pd.Dat
     assert after.scores.tolist() == before.scores.tolist() and after.is_collapsed.any() == before.is_collapsed.any()
 
 
-def test_what_is_no_frame_is_refused() -> None:
+def test_an_object_that_is_not_a_frame_is_refused() -> None:
     nothing: Any = []
     assert "runs are given as a list" in refusal(lambda: read_runs(nothing))
 

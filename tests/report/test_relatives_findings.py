@@ -22,7 +22,7 @@ def study(**accuracies: list[float]) -> pd.DataFrame:
     return results(stage_2(ACCURACIES | accuracies))
 
 
-def test_relatives_are_told_beside_backbone_and_not_tested() -> None:
+def test_relatives_are_compared_with_backbone_and_not_tested() -> None:
     analysis = analyse("a study", study())
     (sentence,) = relatives_findings(analysis)
     assert "EmBP +0.25" in sentence and "BEL −1.00" in sentence and "LiAENN" not in sentence
@@ -33,7 +33,7 @@ def test_relatives_are_told_beside_backbone_and_not_tested() -> None:
     assert (frame["family"].max(), set(frame.loc[frame["family"] > 0, "mode"])) == (1, {"learned"})
 
 
-def test_relatives_stand_among_the_references_and_are_no_twins() -> None:
+def test_relatives_are_references_and_not_twins() -> None:
     analysis = analyse("a study", study())
     (cell,) = analysis.cells
     groups = {title: [arm.label for arm in arms] for title, arms in in_groups(cell)}
@@ -44,12 +44,12 @@ def test_relatives_stand_among_the_references_and_are_no_twins() -> None:
     assert "EmBP" in str(accuracy_grid(cell))
 
 
-def test_without_relatives_nothing_is_said_of_them() -> None:
+def test_without_relatives_no_sentence_mentions_them() -> None:
     plain = {name: values for name, values in ACCURACIES.items() if name not in RELATIVES}
     assert relatives_findings(analyse("a study", results(stage_2(plain)))) == []
 
 
-def test_a_study_of_relatives_alone_is_told() -> None:
+def test_a_study_with_only_relatives_is_reported() -> None:
     alone = {name: values for name, values in ACCURACIES.items() if not name.startswith("learned")}
     first, second = findings(analyse("a study", results(stage_2(alone))))
     assert "No regulated arm" in first and "BEL" in second

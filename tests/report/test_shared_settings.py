@@ -34,7 +34,7 @@ def rows(mode: str, takeover: str | None) -> list[dict[str, Any]]:
 TABLE = results(rows("none", None), rows("learned", "as_is"), rows("learned shuffled", "as_is"))
 
 
-def test_what_all_arms_share_and_what_differs_is_told() -> None:
+def test_shared_and_differing_settings_are_reported() -> None:
     facts = shared_settings(TABLE)
     assert facts["All runs of stage 2 share"] == (
         'target: name cifar100, classes ["apple", "bear"], image_size 32, per_class 200; optimiser: name sgd, lr 0.1; '
@@ -47,7 +47,7 @@ def test_what_all_arms_share_and_what_differs_is_told() -> None:
     assert shared_settings(results(stage_2({"none": (0.5,)}))) == {}
 
 
-def test_a_part_of_a_target_is_told_in_titles_and_facts_with_checksums() -> None:
+def test_a_part_of_a_target_is_named_in_titles_and_facts_with_checksums() -> None:
     cell = analyse("small", TABLE).cells[0]
     assert cell.title == "cifar100 (2 of 100 classes, 200 images a class), resnet8"
     facts = dict(facts_of(TABLE))

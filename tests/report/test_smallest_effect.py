@@ -27,14 +27,14 @@ def test_the_power_at_the_smallest_effect_is_four_fifths() -> None:
         assert getattr(power, name) == pytest.approx(0.8, abs=0.06)
 
 
-def test_more_twins_more_arms_and_fewer_seeds_ask_for_a_larger_effect() -> None:
+def test_more_twins_more_arms_and_fewer_seeds_need_a_larger_effect() -> None:
     one, three, five = (_smallest(8, (8,), 1, 0.0)[others] for others in (1, 3, 5))
     assert one < three < five
     assert _smallest(8, (8,), 2, 0.0)[1] > one
     assert _smallest(5, (5,), 1, 0.0)[1] > one
 
 
-def test_every_tested_contrast_has_one_and_it_grows_with_the_spread() -> None:
+def test_every_tested_contrast_has_a_smallest_effect_that_grows_with_the_spread() -> None:
     table = study(arms(0.9, 0.9))
     found = by_contrast(table)
     assert set(found) == {"gain", "over_ensemble", "label", "emotion"}
@@ -45,11 +45,11 @@ def test_every_tested_contrast_has_one_and_it_grows_with_the_spread() -> None:
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_where_no_data_could_pass_there_is_none(seeds: int) -> None:
+def test_if_no_data_could_pass_there_is_no_smallest_effect(seeds: int) -> None:
     assert by_contrast(study(arms(0.9, 0.9), seeds)) == {}
 
 
-def test_a_contrast_without_a_twin_or_without_spread_has_none() -> None:
+def test_a_contrast_without_a_twin_or_spread_has_no_smallest_effect() -> None:
     table = study(arms(0.9, 0.9))
     assert "emotion" not in by_contrast(table[table["experience"] != "rotation"])
     for plain, other in ((0.8, 0.9), (0.9, 0.92)):  # the latter with a spread of rounding errors
@@ -57,7 +57,7 @@ def test_a_contrast_without_a_twin_or_without_spread_has_none() -> None:
 
 
 @pytest.mark.parametrize("looks", [[6], [6, 12]])
-def test_seeds_beyond_the_plan_and_between_looks_change_none(looks: list[int]) -> None:
+def test_seeds_beyond_the_plan_and_between_looks_do_not_change_it(looks: list[int]) -> None:
     table = study(arms(0.95, 0.9), seeds=9)
     table = table.assign(planned_seeds=looks[-1], looks=pd.Series([looks] * len(table)))
     later = table["seed"] >= 6

@@ -56,7 +56,7 @@ def test_no_value_gives_no_mean() -> None:
     assert interval([]).n == 0
 
 
-def test_holm_multiplies_in_steps_and_leaves_out_what_is_not_there() -> None:
+def test_holm_multiplies_in_steps_and_skips_nan() -> None:
     assert holm([0.03, NAN, 0.01, 0.04]) == pytest.approx([0.06, NAN, 0.03, 0.06], nan_ok=True)
     assert holm([0.6, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
@@ -114,7 +114,7 @@ def test_at_an_early_look_students_t_must_agree(v: float) -> None:
     assert (with_two.high == early.high[:, None]).all()
 
 
-def test_where_the_images_prevail_the_interval_is_the_normal_one() -> None:
+def test_where_images_dominate_the_interval_is_the_normal_one() -> None:
     got = estimate([0.0, 0.001, -0.001, 0.0005, -0.0005], 1.0)
     assert (got.low[0], got.high[0]) == pytest.approx((-1.96, 1.96), abs=0.01)
 
@@ -162,13 +162,13 @@ def test_the_variance_of_images_is_found_in_a_two_way_table() -> None:
     assert got == pytest.approx(table.mean(axis=0).var(ddof=1) / images - s2_rest / (seeds * images))
 
 
-def test_images_without_a_difficulty_of_their_own_add_nothing() -> None:
+def test_images_of_equal_difficulty_add_no_variance() -> None:
     table = np.random.default_rng(7).normal(0, 1, (4, 3)) * 0 + np.eye(4, 3)
     assert image_variance(table.sum(axis=0), float((table**2).sum()), table.mean(axis=1)) == 0
 
 
 @pytest.mark.parametrize("seeds", [8, 12])
-def test_nothing_is_found_as_often_as_the_level_says_and_the_interval_holds_as_often(seeds: int) -> None:
+def test_error_rate_and_coverage_are_nominal(seeds: int) -> None:
     got = estimate(np.random.default_rng(seeds).normal(size=(8000, seeds)))
     assert (got.p_above <= 0.025).mean() == pytest.approx(0.025, abs=0.005)
     assert ((got.low <= 0) & (got.high >= 0)).mean() == pytest.approx(0.95, abs=0.01)

@@ -90,7 +90,7 @@ def test_a_twin_that_was_not_scored_gets_no_verdict() -> None:
     assert contrasts["emotion"].verdict is Verdict.MISSING_TWIN and contrasts["label"].verdict is Verdict.ABOVE
 
 
-def test_the_backbone_alone_is_not_compared_with_the_one_of_the_ensemble_which_is_the_same() -> None:
+def test_the_backbone_alone_is_not_compared_with_the_same_one_in_the_ensemble() -> None:
     table = scored()
     told = {"transfer": {"options": {}, "images": "60 test images"}}
     of_backbone = table["suite.corruptions.mean_accuracy"]

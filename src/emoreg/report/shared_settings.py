@@ -56,7 +56,7 @@ def shared_settings(runs: pd.DataFrame) -> dict[str, str]:
         for column in columns
         if (name := column.removeprefix(SETTINGS)) not in (*LEFT_OUT, "seed", "edition")
     }
-    shared = {name: own[0] for name, own in values.items() if len(set(own)) == 1}
+    shared = {name: column[0] for name, column in values.items() if len(set(column)) == 1}
     by_topic: dict[str, list[str]] = defaultdict(list)
     for topic, prefix in TOPICS.items():
         for name, value in shared.items():
@@ -64,8 +64,8 @@ def shared_settings(runs: pd.DataFrame) -> dict[str, str]:
                 by_topic[topic].append(f"{name.removeprefix(prefix)} {_value(value)}")
     arms = [_arm(row) for row in runs.reindex(columns=["mode", "experience", "variant"]).itertuples(index=False)]
     differing = [
-        f"{name}: {_by_arm(own, arms, math.inf if name == WHICH else MOST)}"
-        for name, own in values.items()
+        f"{name}: {_by_arm(column, arms, math.inf if name == WHICH else MOST)}"
+        for name, column in values.items()
         if name not in shared and name.startswith(tuple(TOPICS.values()))
     ]
     same = [f"{topic}: {', '.join(settings)}" for topic, settings in by_topic.items()]
@@ -98,7 +98,7 @@ def _by_arm(values: Iterable[Any], arms: Iterable[str], most: float) -> str:
         by_value.setdefault(value, {})[arm] = None
     if len(by_value) > most:
         return f"{len(by_value)} values"
-    return ", ".join(f"{_value(value)} ({' / '.join(own)})" for value, own in by_value.items())
+    return ", ".join(f"{_value(value)} ({' / '.join(names)})" for value, names in by_value.items())
 
 
 def _arm(row: Any) -> str:
