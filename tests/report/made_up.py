@@ -1,4 +1,4 @@
-"""A study that nobody ran, as the analysis hands it to the report."""
+"""The analysis of a made-up study."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def made_up(
     has_validation: bool = True,
     lambda_per_class: bool = False,
 ) -> Analysis:
-    """Each arm is a little better than the one before, by an amount that differs from seed to seed."""
+    """An analysis in which each arm is a little better than the one before, by an amount that varies with the seed."""
     table = made_up_table(seeds, epochs, stimuli, arms, classes, cells, has_validation, lambda_per_class)
     analysis = analyse("A study", table)
     failures = (("run x", "out of memory"),)
@@ -42,7 +42,7 @@ def made_up(
 
 
 def between_looks() -> Analysis:
-    """A study of 8 seeds, of 12 that are planned with looks at 6 and 12; its differences to Backbone are two points."""
+    """A study with 8 of 12 planned seeds and looks at 6 and 12; its arm is two points above Backbone."""
     means = {"none": 0.90, "learned": 0.92, **{f"learned {twin}": 0.90 for twin in TWINS}}
     draw = np.random.default_rng(0)
     accuracies = {name: [round(mean + 0.003 * draw.normal(), 4) for _ in range(8)] for name, mean in means.items()}
@@ -60,7 +60,7 @@ def made_up_table(
     has_validation: bool,
     lambda_per_class: bool,
 ) -> pd.DataFrame:
-    """The table of results of such a study."""
+    """The table of results of the study that `made_up` analyses."""
     rows: list[dict[str, Any]] = []
     for place, (target, backbone) in enumerate(cells):
         rng = np.random.default_rng(place)

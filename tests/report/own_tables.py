@@ -1,4 +1,4 @@
-"""Results of an own training loop, in the words of the report."""
+"""Results of a user's own training loop, with arms named as in reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MEANS = {
 
 
 def own_frame(means: Mapping[str, float] = MEANS, seeds: int = 8, **more: Any) -> pd.DataFrame:
-    """A row for each arm and seed: arm, seed, accuracy, and further columns."""
+    """A frame with a row for each arm and seed: arm, seed, accuracy, and further columns."""
     draw = np.random.default_rng(0)
     rows = [
         {"arm": arm, "seed": seed, "accuracy": round(mean + 0.003 * draw.normal(), 6), **more}
@@ -29,6 +29,6 @@ def own_frame(means: Mapping[str, float] = MEANS, seeds: int = 8, **more: Any) -
 
 
 def written(path: Path, text: str) -> Path:
-    """A file of this text."""
+    """Write a text to a file and return its path."""
     path.write_text(text, encoding="utf-8")
     return path

@@ -119,8 +119,8 @@ def test_a_run_that_variants_share_is_counted_once_and_reported() -> None:
     table.loc[is_shared & (table["seed"] == 2), "status"] = "diverged"
     found = analyse("a study", table)
     assert (found.planned, found.finished, len(found.diverged)) == (9, 8, 1)
-    told = "Unregulated, own; and Unregulated, mixture: their variants differ in nothing that affects them"
-    assert dict(found.facts)["The same runs"] == told and dict(found.facts)["Training"].endswith(" in 8 runs")
+    fact = "Unregulated, own; and Unregulated, mixture: their variants differ in nothing that affects them"
+    assert dict(found.facts)["The same runs"] == fact and dict(found.facts)["Training"].endswith(" in 8 runs")
     assert "The same runs" not in dict(analyse("a study", results(stage_2(arms, variant="own"))).facts)
 
 
@@ -130,9 +130,9 @@ def test_the_next_look_is_the_first_that_is_not_complete() -> None:
     rows = stage_2({"none": six, "learned": [value + 0.01 for value in six]}, **plan)
     gain = arm_of(analyse("a study", results(rows)), "Learn-E-Reg").contrasts["gain"]
     assert gain.next_look == 8
-    assert len(gain.size.values) == gain.size.n == 4  # those of the last complete look
+    assert len(gain.size.values) == gain.size.n == 4  # the seeds of the last complete look
     moved = [row | {"seed": row["seed"] + 100, "first_seed": 100} for row in rows]
-    early = [row | {"seed": 7} for row in moved if row["seed"] == 105]  # not of the plan
+    early = [row | {"seed": 7} for row in moved if row["seed"] == 105]  # not in the plan
     again = arm_of(analyse("a study", results(moved, early)), "Learn-E-Reg").contrasts["gain"]
     assert (again.next_look, again.size.values) == (8, gain.size.values)
 

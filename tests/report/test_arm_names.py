@@ -1,4 +1,4 @@
-"""The names of arms that a report prints are read back."""
+"""The names that a report prints for arms are parsed back."""
 
 from __future__ import annotations
 

@@ -31,10 +31,12 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 @pytest.fixture(autouse=True)
 def _no_warnings() -> Iterator[None]:
-    """matplotlib warns where a chart has no room, or a glyph is missing."""
+    """Turn warnings into errors: matplotlib warns if a chart has no room or a glyph is missing."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.simplefilter("ignore", ResourceWarning)  # of what earlier tests left to the garbage collector
+        warnings.simplefilter(
+            "ignore", ResourceWarning
+        )  # from objects that earlier tests left to the garbage collector
         yield
 
 

@@ -19,7 +19,7 @@ def test_the_threshold_is_twice_chance_or_less_for_few_classes(classes: int, thr
 
 
 def frequencies(frame: pd.DataFrame) -> list[tuple[Frequency, Frequency]]:
-    """Collapsed and starved runs of each arm."""
+    """The frequencies of collapsed and starved runs of each arm."""
     runs = read_runs(frame)
     (of_cell,) = runs.cells.values()
     return [(collapsed(runs, arm.values()), starved(runs, arm.values())) for arm in of_cell.values()]

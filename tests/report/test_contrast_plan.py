@@ -18,7 +18,7 @@ STANDS = " (those of the look at 2 stand)"
 def planned(
     seeds: int, looks: tuple[int, ...] = (2, 4), purpose: str = "confirmation", target: str = "a"
 ) -> pd.DataFrame:
-    """A study of which these seeds are finished."""
+    """A study in which these seeds are finished."""
     frame = study(arms(0.9, 0.9), 6, stage=2, target=target, purpose=purpose, planned_seeds=looks[-1])
     frame["looks"] = [list(looks)] * len(frame)
     return frame.assign(status=["finished" if seed < seeds else "waiting" for seed in frame["seed"]])
@@ -57,15 +57,15 @@ def test_a_run_that_failed_hides_no_verdicts_of_other_arms_and_cells() -> None:
 def test_references_alone_wait_for_the_end() -> None:
     frame = planned(3)
     references = frame[frame["mode"] == "none"]
-    told = "3 of 4 planned seeds are complete: verdicts wait for the look at 4"
-    assert between_looks(read_runs(references)) == told
+    message = "3 of 4 planned seeds are complete: verdicts wait for the look at 4"
+    assert between_looks(read_runs(references)) == message
 
 
 def test_verdicts_wait_for_a_missing_first_seed() -> None:
     frame = planned(4)
     frame.loc[frame["seed"] == 0, "status"] = "failed"
-    told = "3 of 4 planned seeds are complete: verdicts wait for the look at 2"
-    assert between_looks(read_runs(frame)) == told
+    message = "3 of 4 planned seeds are complete: verdicts wait for the look at 2"
+    assert between_looks(read_runs(frame)) == message
 
 
 def test_an_exploration_and_a_table_of_the_first_edition_have_no_looks_to_wait_for() -> None:

@@ -1,4 +1,4 @@
-"""What every contrast of a study comes to."""
+"""The sizes and verdicts of all contrasts of a study."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REGULATED = ["learned", "fixed", "random", "random_learned"]
 
 
 def contrast(found: pd.DataFrame, name: str, mode: str = "learned", experience: str = "affect") -> dict[str, Any]:
-    """The one row of a contrast."""
+    """The only row of a contrast."""
     rows = found[(found["contrast"] == name) & (found["mode"] == mode) & (found["experience"] == experience)]
     assert len(rows) == 1
     return {str(name): value for name, value in rows.iloc[0].items()}
@@ -107,7 +107,7 @@ def test_an_arm_is_compared_with_the_references_that_have_its_own_encoder() -> N
     assert row["point"] == pytest.approx(0.02, abs=0.003)
     assert contrast(found, "regulation")["against"] == "unregulated"
     assert {"over_transfer", "regulation"}.isdisjoint(found[found["mode"] != "learned"]["contrast"])
-    # A variant may have another encoder than the base recipe's.
+    # A variant may use a different encoder from the base recipe.
     found = analyse(pd.concat([own, other, learned.assign(variant="shrunk")], ignore_index=True))
     assert {"over_transfer", "regulation"}.isdisjoint(found["contrast"])
     table = pd.concat([own, learned], ignore_index=True).assign(variant="shrunk")
@@ -137,7 +137,7 @@ def test_rotation_is_no_twin_of_the_label_effect() -> None:
 
 
 def test_twins_are_those_of_the_arms_own_mode() -> None:
-    # Learn-E-Reg is worth two points whatever its encoder experienced; emotion is worth nothing.
+    # Learn-E-Reg adds two points with every experience; emotion adds nothing.
     means = arms(0.92, 0.92) | {("fixed", "affect"): 0.90, **{("fixed", twin): 0.90 for twin in TWINS}}
     found = analyse(study(means))
     assert contrast(found, "gain")["verdict"] == Verdict.ABOVE
@@ -277,7 +277,7 @@ def test_seeds_beyond_the_plan_change_nothing_but_their_count() -> None:
 
 
 def test_the_seeds_of_a_replication_are_planned_from_its_first_one_on() -> None:
-    """The same runs under other seeds have the same contrasts; seeds before the first one are none of the plan's."""
+    """The same runs with other seeds have the same contrasts; earlier seeds are not in the plan."""
     frame = planned(study(arms(0.905, 0.90), seeds=range(9), rng=4), [4, 8])
     of_plan = frame[frame["seed"] < 8]
     moved = frame.assign(seed=frame["seed"] + 100, first_seed=100)
@@ -346,7 +346,7 @@ def test_with_looks_all_regulated_arms_count_in_the_family_even_without_a_planne
 
 
 def test_without_a_label_effect_there_is_no_emotion_effect() -> None:
-    """An arm without a neutral twin leaves the family of emotion alone, which makes that family's correction milder."""
+    """An arm without a neutral twin is not in the family of the emotion effect, so that family is corrected less."""
     strong = study(arms(0.9035, 0.90) | {("learned", twin): 0.88 for twin in TWINS}, rng=1)
     other = study(arms(0.90, 0.90, modes=["fixed"]), rng=4)
     frame = pd.concat(
@@ -354,7 +354,7 @@ def test_without_a_label_effect_there_is_no_emotion_effect() -> None:
     )
     twin = (frame["mode"] == "learned") & (frame["experience"] == "fresh")
     affect = frame[(frame["mode"] == "learned") & (frame["experience"] == "affect")]["accuracy"].to_numpy()
-    noise = np.array([2.04, 0.54, 1.64, -0.06, 1.44, 1.34, 0.14, 1.24])  # p = 0.02: passes alone, and not for two arms
+    noise = np.array([2.04, 0.54, 1.64, -0.06, 1.44, 1.34, 0.14, 1.24])  # p = 0.02: passes alone, but not for two arms
     frame.loc[twin, "accuracy"] = affect - 0.001 * noise
     found = analyse(frame)
     label, emotion = (contrast(found, name, mode="learned") for name in ("label", "emotion"))
@@ -414,7 +414,7 @@ def test_mixed_machines_are_flagged() -> None:
 
 
 def with_answers(frame: pd.DataFrame, images: int = 1999, rng: int = 0, shared: bool = True) -> pd.DataFrame:
-    """Right or wrong per image; each arm finds its own images hard, if `shared` for all of its seeds."""
+    """Right or wrong per image; each arm finds other images hard, the same ones with all seeds if `shared`."""
     draw = np.random.default_rng(rng)
     hard: dict[str, np.ndarray] = {}
     correct = []

@@ -46,7 +46,7 @@ def test_stimuli_that_differ_in_one_amount_are_doses_in_ascending_order() -> Non
         "training.epochs", {"short": 5, "long": 40}
     )
     doses = doses_of(table(all=share(math.nan), tenth=share(0.1)))
-    assert doses == Doses("stimuli.share", {"tenth": 10, "all": 100})  # null is all of them
+    assert doses == Doses("stimuli.share", {"tenth": 10, "all": 100})  # null means all of them
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_stimuli_that_differ_in_one_amount_are_doses_in_ascending_order() -> Non
         {"one": {}},
         {"one": share(0.1), "two": share(0.2) | {"recipe.training.epochs": 5}},  # two amounts
         {"one": {"recipe.stimuli.name": "emod"}, "two": {}},
-        {"one": {"recipe.optimizer.lr": 0.1}, "two": {"recipe.optimizer.lr": 0.2}},  # no amount of experience
-        {"one": {"recipe.stimuli.limit": 50.0}, "two": {"recipe.stimuli.limit": math.nan}},  # null is no number
+        {"one": {"recipe.optimizer.lr": 0.1}, "two": {"recipe.optimizer.lr": 0.2}},  # not an amount of experience
+        {"one": {"recipe.stimuli.limit": 50.0}, "two": {"recipe.stimuli.limit": math.nan}},  # null is not a number
     ],
 )
 def test_other_stimuli_are_no_doses(by_label: dict[str, dict[str, Any]]) -> None:

@@ -34,8 +34,8 @@ def test_a_run_folder_is_refused_for_a_report(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["report.md", "report.html"])
 def test_a_file_that_cannot_be_written_is_named(name: str, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()
-    told = refusal(lambda: write_reports(tmp_path, made_up(epochs=1, arms=FEW), ["No verdict."]))
-    assert told.startswith(f"cannot write {tmp_path / name}: ")
+    message = refusal(lambda: write_reports(tmp_path, made_up(epochs=1, arms=FEW), ["No verdict."]))
+    assert message.startswith(f"cannot write {tmp_path / name}: ")
 
 
 def test_json_has_the_contrast_frame_as_records_with_null_for_missing_values(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ SEEDS = 10
 
 
 def arm(gain: float, seeds: int = SEEDS, number: int = 0) -> list[float]:
-    """A tenth of a point to and fro around 0.9 + gain, by seed; no two arms of different number alike."""
+    """Accuracies around 0.9 + gain that rise with the seed, with noise of a tenth of a point, seeded by `number`."""
     noise = np.random.default_rng(number).uniform(-0.001, 0.001, seeds)
     return [round(value, 4) for value in 0.9 + np.arange(seeds) / 1000 + gain + noise - noise.mean()]
 
@@ -37,7 +37,7 @@ def twins(**gains: float) -> dict[str, float]:
     return {f"learned {name}": gains.get(name, 0.0) for name in TWINS}
 
 
-def said(table: pd.DataFrame) -> list[str]:
+def findings_of(table: pd.DataFrame) -> list[str]:
     return findings(analyse("a study", table))
 
 
@@ -45,13 +45,13 @@ def test_names_with_commas_are_separated_by_semicolons() -> None:
     gains = {"learned": 0.02, "fixed": 0.02, "learned fresh": 0.0, "fixed fresh": 0.0}
     rows = [stage_2(arms({"none": 0.0}, 4)), *(stage_2(arms(gains, 4), variant=name) for name in ("own losses", "b"))]
     arms_in_words = "E-Reg, own losses; E-Reg, b; Learn-E-Reg, own losses; and Learn-E-Reg, b: the twins moments and"
-    assert said(results(*rows))[0].startswith(
+    assert findings_of(results(*rows))[0].startswith(
         f"No verdict on the label effect or the emotion effect of {arms_in_words} shuffled are missing"
     )
 
 
 def test_an_effect_above_every_twin_is_specific_to_emotion_and_says_what_that_rules_out() -> None:
-    first, second, *others = said(study({**REFERENCES, "learned": 0.02, **twins(shuffled=0.005)}))
+    first, second, *others = findings_of(study({**REFERENCES, "learned": 0.02, **twins(shuffled=0.005)}))
     assert first.startswith("An effect specific to emotion is found. Above every twin with 10 seeds: Learn-E-Reg, +1.5")
     assert ", p < 0.001) over the hardest, shuffled." in first
     assert second == (
@@ -64,7 +64,7 @@ def test_an_effect_above_every_twin_is_specific_to_emotion_and_says_what_that_ru
 
 @pytest.mark.parametrize("as_good", ["rotation", "neutral"])
 def test_an_effect_that_another_pretext_has_too_is_reported_as_a_label_effect(as_good: str) -> None:
-    sentences = said(study({**REFERENCES, "learned": 0.02, **twins(**{as_good: 0.02})}))
+    sentences = findings_of(study({**REFERENCES, "learned": 0.02, **twins(**{as_good: 0.02})}))
     assert sentences[0].startswith(
         "A label effect is found; it is not shown to be specific to emotion. Above fresh, moments and shuffled with "
         "10 seeds: Learn-E-Reg, +2.0"
@@ -76,7 +76,7 @@ def test_an_effect_that_another_pretext_has_too_is_reported_as_a_label_effect(as
 
 def test_without_neutral_and_rotation_an_effect_of_the_labels_is_never_called_emotion() -> None:
     few = {name: 0.0 for name in twins() if name.split()[1] in ("fresh", "moments", "shuffled")}
-    first, second, *_ = said(study({**REFERENCES, "learned": 0.02, **few}))
+    first, second, *_ = findings_of(study({**REFERENCES, "learned": 0.02, **few}))
     assert first.startswith("A label effect is found; it is not shown to be specific to emotion. ")
     assert second == ("No verdict on the emotion effect of Learn-E-Reg: the twins neutral and rotation are missing.")
 
@@ -85,7 +85,7 @@ def test_without_neutral_and_rotation_an_effect_of_the_labels_is_never_called_em
 def test_without_one_twin_of_the_labels_there_is_no_verdict_however_large_the_difference(missing: str) -> None:
     gains = {**REFERENCES, "learned": 0.05, **twins()}
     del gains[f"learned {missing}"]
-    first, *others = said(study(gains))
+    first, *others = findings_of(study(gains))
     assert first == (
         f"No verdict on the label effect or the emotion effect of Learn-E-Reg: the twin {missing} is missing."
     )
@@ -94,7 +94,7 @@ def test_without_one_twin_of_the_labels_there_is_no_verdict_however_large_the_di
 
 
 def test_a_null_result_is_reported_as_one_and_asks_for_a_positive_control() -> None:
-    sentences = said(study({**REFERENCES, "learned": 0.0, **twins()}))
+    sentences = findings_of(study({**REFERENCES, "learned": 0.0, **twins()}))
     assert sentences[0] == "No label effect is shown with 10 seeds."
     assert sentences[1].startswith("Differences from the hardest of fresh, moments and shuffled: Learn-E-Reg, ")
     assert re.fullmatch(r"A label effect of \d\.\d\d points would have been found with probability 0.8.", sentences[2])
@@ -111,7 +111,7 @@ LIMITS = r" points \(95 % interval −\d\.\d\d to −\d\.\d\d\)"
 def test_an_arm_below_another_pretext_is_reported_without_a_label_effect(missing: tuple[str, ...]) -> None:
     gains = {**REFERENCES, "learned": 0.0, **twins(neutral=0.01, rotation=0.02)}
     below = {name: gains[f"learned {name}"] for name in ("rotation", "neutral") if name not in missing}
-    first, *others = said(study({name: gain for name, gain in gains.items() if name.split()[-1] not in missing}))
+    first, *others = findings_of(study({name: gain for name, gain in gains.items() if name.split()[-1] not in missing}))
     each = "; ".join(f"Learn-E-Reg is below {name}, −{100 * gain:.2f}{LIMITS}" for name, gain in below.items())
     assert re.search(rf"\. {DID_BETTER}, judged by intervals, not tested: {each}\.$", first)
     assert first.startswith("No verdict on the label effect" if "fresh" in missing else "No label effect is shown with")
@@ -120,7 +120,7 @@ def test_an_arm_below_another_pretext_is_reported_without_a_label_effect(missing
 
 @pytest.mark.parametrize("name", ["fresh", "moments", "shuffled"])
 def test_an_arm_below_a_twin_without_the_true_labels_is_reported(name: str) -> None:
-    first, *_ = said(study({**REFERENCES, "learned": 0.0, **twins(**{name: 0.02})}))
+    first, *_ = findings_of(study({**REFERENCES, "learned": 0.0, **twins(**{name: 0.02})}))
     assert re.fullmatch(
         r"No label effect is shown with 10 seeds\. An encoder without the true labels did better, judged by "
         rf"intervals, not tested: Learn-E-Reg is below {name}, −2\.00{LIMITS}\.",
@@ -129,7 +129,7 @@ def test_an_arm_below_a_twin_without_the_true_labels_is_reported(name: str) -> N
 
 
 def test_a_pretext_above_the_arm_is_not_said_to_do_as_much() -> None:
-    sentences = said(study({**REFERENCES, "learned": 0.02, **twins(rotation=0.04)}))
+    sentences = findings_of(study({**REFERENCES, "learned": 0.02, **twins(rotation=0.04)}))
     assert sentences[0].startswith("A label effect is found; it is not shown to be specific to emotion. ")
     assert re.search(rf"\. {DID_BETTER}, .*: Learn-E-Reg is below rotation, −2\.00{LIMITS}\.$", sentences[0])
     assert not any("may do as much" in sentence for sentence in sentences)
@@ -137,10 +137,10 @@ def test_a_pretext_above_the_arm_is_not_said_to_do_as_much() -> None:
 
 def test_with_several_arms_being_below_a_twin_is_said_to_be_uncorrected() -> None:
     gains = {**REFERENCES, "learned": 0.0, **twins(), "fixed": 0.0, "fixed shuffled": 0.0, "fixed rotation": 0.02}
-    first, *_ = said(study(gains))
+    first, *_ = findings_of(study(gains))
     uncorrected = "judged by intervals, not tested, not corrected for the number of arms: E-Reg is below rotation"
     assert f"For E-Reg a{DID_BETTER[1:]}, {uncorrected}" in first
-    first, *_ = said(study(gains | {"learned rotation": 0.02}))
+    first, *_ = findings_of(study(gains | {"learned rotation": 0.02}))
     assert f"{DID_BETTER}, judged by intervals, not tested, not corrected for the number of arms: " in first
 
 
@@ -151,7 +151,7 @@ def test_an_interval_that_does_not_allow_for_the_choice_of_five_twins_is_not_eno
     (regulated,) = [arm for arm in analyse("a study", table).arms if arm.arm.is_regulated]
     (rotation,) = [twin for twin in regulated.twins if twin.against == "rotation"]
     assert rotation.size.high < 0 < regulated.contrasts["emotion"].size.high
-    assert not any("did better" in sentence for sentence in said(table))
+    assert not any("did better" in sentence for sentence in findings_of(table))
 
 
 RUNNING: dict[str, Any] = {"purpose": "confirmation", "planned_seeds": 10, "looks": [10]}
@@ -166,62 +166,62 @@ RUNNING: dict[str, Any] = {"purpose": "confirmation", "planned_seeds": 10, "look
 def test_without_a_verdict_no_arm_is_said_to_be_below_a_twin(seeds: int, more: Mapping[str, Any], missing: str) -> None:
     gains = {**REFERENCES, "learned": 0.0, **twins(shuffled=0.05, rotation=0.05)}
     gains.pop(missing, None)
-    assert not any("did better" in sentence for sentence in said(study(gains, seeds, **more)))
+    assert not any("did better" in sentence for sentence in findings_of(study(gains, seeds, **more)))
 
 
 @pytest.mark.parametrize("missing", ["", "learned neutral"])
 def test_a_collapsed_arm_is_not_said_to_be_below_its_twins(missing: str) -> None:
     gains = {**REFERENCES, "learned": -0.8, **twins()}
     gains.pop(missing, None)
-    sentences = said(study(gains, classes=[str(k) for k in range(10)]))
+    sentences = findings_of(study(gains, classes=[str(k) for k in range(10)]))
     assert not any("did better" in sentence for sentence in sentences)
 
 
 def test_practical_contrasts_are_never_called_emotion() -> None:
     gains = {**REFERENCES, "learned": 0.05}
-    practical = [s for s in said(study(gains)) if "Backbone" in s or "ensemble" in s]
+    practical = [s for s in findings_of(study(gains)) if "Backbone" in s or "ensemble" in s]
     assert len(practical) == 2
     assert not any("emotion" in sentence or "label" in sentence for sentence in practical)
 
 
 def test_a_gain_that_the_ensemble_has_too_may_be_ensembling() -> None:
-    sentences = said(study({"none": 0.0, "ensemble": 0.02, "learned": 0.02}))
+    sentences = findings_of(study({"none": 0.0, "ensemble": 0.02, "learned": 0.02}))
     (gain,) = [s for s in sentences if s.startswith("But not shown")]
     assert gain.startswith("But not shown to be above the ensemble of two plain networks: Learn-E-Reg, ")
     assert gain.endswith("so ensembling may explain as much.")
-    alone = said(study({"none": 0.0, "learned": 0.02}))
+    alone = findings_of(study({"none": 0.0, "learned": 0.02}))
     assert "The ensemble of two plain networks was not run, so ensembling may explain the gain." in alone
 
 
 def test_a_gain_that_transfer_has_too_may_be_transfer_learning() -> None:
-    sentences = said(study({**REFERENCES, "transfer": 0.02, "learned": 0.02}))
+    sentences = findings_of(study({**REFERENCES, "transfer": 0.02, "learned": 0.02}))
     (gain,) = [s for s in sentences if s.startswith("But not shown")]
     assert gain.startswith("But not shown to be above transfer, the encoder fine-tuned alone: Learn-E-Reg, ")
     assert gain.endswith("so transfer learning may explain as much.")
-    better = said(study({**REFERENCES, "transfer": 0.01, "learned": 0.02}))
+    better = findings_of(study({**REFERENCES, "transfer": 0.01, "learned": 0.02}))
     assert any(s.startswith("Above transfer, the encoder fine-tuned alone: Learn-E-Reg, +1.00") for s in better)
-    worse = said(study({**REFERENCES, "transfer": 0.03, "learned": 0.0}))
+    worse = findings_of(study({**REFERENCES, "transfer": 0.03, "learned": 0.0}))
     assert any(s.startswith("Below transfer, the encoder fine-tuned alone: Learn-E-Reg, −3.00") for s in worse)
 
 
 def test_a_gain_that_two_networks_trained_apart_have_too_is_not_credited_to_regulation() -> None:
-    sentences = said(study({**REFERENCES, "unregulated": 0.02, "learned": 0.02}))
+    sentences = findings_of(study({**REFERENCES, "unregulated": 0.02, "learned": 0.02}))
     (gain,) = [s for s in sentences if s.startswith("But not shown")]
     assert gain.startswith("But not shown to be above the same two networks trained apart: Learn-E-Reg, ")
     assert gain.endswith("so averaging them without regulation may explain as much.")
-    better = said(study({"none": 0.0, "unregulated": 0.01, "learned": 0.02}))
+    better = findings_of(study({"none": 0.0, "unregulated": 0.01, "learned": 0.02}))
     assert any(s.startswith("Above the same two networks trained apart: Learn-E-Reg, +1.00 points") for s in better)
     assert not any("may explain" in sentence for sentence in better)
 
 
 def test_other_references_are_compared_with_even_without_backbone() -> None:
-    sentences = said(study({"ensemble": 0.0, "transfer": 0.03, "learned": 0.02}))
+    sentences = findings_of(study({"ensemble": 0.0, "transfer": 0.03, "learned": 0.02}))
     assert any(s.startswith("Above the ensemble of two plain networks: Learn-E-Reg, +2.00 points") for s in sentences)
     assert any(s.startswith("Below transfer, the encoder fine-tuned alone: Learn-E-Reg, −1.00") for s in sentences)
 
 
 def test_a_loss_is_reported_as_one_and_is_not_weighed_against_the_ensemble() -> None:
-    sentences = said(study({**REFERENCES, "learned": -0.02, "fixed": 0.0}))
+    sentences = findings_of(study({**REFERENCES, "learned": -0.02, "fixed": 0.0}))
     assert any(s.startswith("Below Backbone with 10 seeds: Learn-E-Reg, −2.00 points") for s in sentences)
     assert any(s.startswith("Below the ensemble of two plain networks: Learn-E-Reg, ") for s in sentences)
     assert not any(s.startswith(("Above", "But not")) for s in sentences)
@@ -229,14 +229,14 @@ def test_a_loss_is_reported_as_one_and_is_not_weighed_against_the_ensemble() -> 
 
 def test_an_effect_of_an_arm_that_is_no_better_than_backbone_does_not_hide_that() -> None:
     gains = {**REFERENCES, "learned": -0.01, **dict.fromkeys(twins(), -0.03)}
-    sentences = said(study(gains))
+    sentences = findings_of(study(gains))
     assert sentences[0].startswith("An effect specific to emotion is found")
     assert sentences[2].startswith("Below Backbone with 10 seeds: Learn-E-Reg, −1.00 points")
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_too_few_seeds_decide_nothing_and_the_needed_number_is_given(seeds: int) -> None:
-    sentences = said(study({**REFERENCES, "learned": 0.05, **twins()}, seeds))
+    sentences = findings_of(study({**REFERENCES, "learned": 0.05, **twins()}, seeds))
     count = "one seed" if seeds == 1 else "3 seeds"
     assert sentences[0] == (
         "No verdict on the label effect, the emotion effect, the gain over Backbone or the difference from the "
@@ -248,7 +248,7 @@ def test_too_few_seeds_decide_nothing_and_the_needed_number_is_given(seeds: int)
 def test_seeds_that_agree_too_much_for_a_test_are_not_called_too_few() -> None:
     table = study({**REFERENCES, "learned": 0.02, **twins()})
     is_affect = (table["mode"] == "learned") & (table["experience"] == "affect")
-    sentences = said(table.assign(test_accuracy=np.where(is_affect, 0.92, 0.9)))
+    sentences = findings_of(table.assign(test_accuracy=np.where(is_affect, 0.92, 0.9)))
     assert sentences[0] == (
         "No verdict on the label effect, the emotion effect, the gain over Backbone or the difference from the "
         "ensemble of Learn-E-Reg: so many seeds agree that no test can pass; more test images or more seeds may "
@@ -259,20 +259,20 @@ def test_seeds_that_agree_too_much_for_a_test_are_not_called_too_few() -> None:
 
 
 def test_an_exploration_of_two_seeds_has_too_few_for_an_interval() -> None:
-    sentences = said(study({**REFERENCES, "learned": 0.02}, 2, purpose="exploration"))
+    sentences = findings_of(study({**REFERENCES, "learned": 0.02}, 2, purpose="exploration"))
     assert any(s.endswith("Learn-E-Reg, +2.00 points (too few seeds for an interval).") for s in sentences)
 
 
 def test_a_look_too_early_to_decide_takes_more_seeds_than_it_has() -> None:
     plan: dict[str, Any] = {"purpose": "confirmation", "planned_seeds": 8, "looks": [4, 8]}
-    first, *_ = said(study({**REFERENCES, "learned": 0.02, **twins()}, 4, **plan))
+    first, *_ = findings_of(study({**REFERENCES, "learned": 0.02, **twins()}, 4, **plan))
     assert first.endswith("with 4 seeds no test can pass; it takes at least 5.")
 
 
 def test_more_arms_need_more_seeds() -> None:
     gains = dict.fromkeys(("fixed", "random", "learned", "random_learned"), 0.0)
     table = results(stage_2(arms({"none": 0.0, **gains}, 4)), stage_2(arms(gains, 4), variant="mixture"))
-    (sentence,) = [s for s in said(table) if "no test" in s]
+    (sentence,) = [s for s in findings_of(table) if "no test" in s]
     assert sentence == (
         "No verdict on the gain over Backbone of 8 arms: with 4 seeds no test of 8 arms can pass; it takes at least 5."
     )
@@ -282,7 +282,7 @@ def test_a_difference_of_an_early_look_that_has_faded_is_said_first() -> None:
     table = study({**REFERENCES, "learned": 0.02, **twins()}, purpose="confirmation", planned_seeds=10, looks=[7, 10])
     late = (table["mode"] == "learned") & (table["experience"] == "affect") & (table["seed"] >= 7)
     table.loc[late, "test_accuracy"] -= 0.2
-    first, *others = said(table)
+    first, *others = findings_of(table)
     assert first.startswith(
         "A difference found at an early look is no longer shown: the label effect of Learn-E-Reg, above with 7 seeds, "
         "is −"
@@ -294,14 +294,14 @@ def test_a_twin_that_the_labels_beat_is_not_said_to_do_as_much() -> None:
     table = study({**REFERENCES, "learned": 0.02, **twins(shuffled=0.01)})
     neutral = table["experience"] == "neutral"
     table.loc[neutral, "test_accuracy"] += [0.06, -0.06] * (SEEDS // 2)
-    first, second, *_ = said(table)
+    first, second, *_ = findings_of(table)
     assert first.startswith("A label effect is found") and "over the hardest, shuffled." in first
     assert second.endswith(" over neutral, so this neutral label may do as much.")
 
 
 def test_between_looks_the_next_look_is_given() -> None:
     plan: dict[str, Any] = {"purpose": "confirmation", "planned_seeds": 8, "looks": [4, 8]}
-    sentences = said(study({**REFERENCES, "learned": 0.0, **twins()}, 2, **plan))
+    sentences = findings_of(study({**REFERENCES, "learned": 0.0, **twins()}, 2, **plan))
     assert sentences[0].endswith(
         "of Learn-E-Reg: verdicts are given only at the planned looks, and the next is at 4 seeds."
     )
@@ -309,14 +309,14 @@ def test_between_looks_the_next_look_is_given() -> None:
 
 def test_the_interval_of_a_look_gives_its_coverage() -> None:
     plan: dict[str, Any] = {"purpose": "confirmation", "planned_seeds": 20, "looks": [10, 20]}
-    sentences = said(study({**REFERENCES, "learned": 0.02}, **plan))
+    sentences = findings_of(study({**REFERENCES, "learned": 0.02}, **plan))
     (gain,) = [s for s in sentences if s.startswith("Above Backbone")]
     assert re.search(r"\(99\.\d % interval ", gain)
 
 
 def test_an_exploration_gives_sizes_and_no_verdict() -> None:
     table = study({**REFERENCES, "learned": 0.05, **twins()}, purpose="exploration")
-    sentences = said(table)
+    sentences = findings_of(table)
     assert sentences[0].startswith("This is an exploration: its figures are from validation images and it gives no ")
     assert sentences[1].startswith("On validation images, the label effect over the hardest twin: Learn-E-Reg, +5.0")
     assert sentences[3].startswith("On validation images, the gain over Backbone: Learn-E-Reg, +5.00 points (95 % ")
@@ -329,14 +329,14 @@ def test_collapsed_runs_are_counted_with_an_exact_interval_and_get_no_verdict() 
     table.loc[
         (table["mode"] == "learned") & (table["experience"] == "shuffled") & (table["seed"] < 2), "test_accuracy"
     ] = 0.1
-    sentences = said(table)
+    sentences = findings_of(table)
     assert sentences[0].startswith("No verdict on the label effect or the emotion effect of Learn-E-Reg")
     assert sentences[0].endswith("runs collapsed, so means over them say nothing.")
     assert (
         "Collapsed (not finite, or hardly above chance): "
         "Learn-E-Reg, shuffled in 2 of 10 runs (exact 95 % interval 3 to 56 %)."
     ) in sentences
-    assert any(s.startswith("Above Backbone") for s in sentences)  # which did not collapse
+    assert any(s.startswith("Above Backbone") for s in sentences)  # Backbone and the arm did not collapse
 
 
 def test_a_collapse_is_reported_before_a_missing_twin() -> None:
@@ -344,7 +344,7 @@ def test_a_collapse_is_reported_before_a_missing_twin() -> None:
     del gains["learned shuffled"]
     table = study(gains, classes=[str(k) for k in range(10)])
     table.loc[(table["mode"] == "learned") & (table["experience"] == "affect"), "test_accuracy"] = 0.1
-    assert said(table)[0] == (
+    assert findings_of(table)[0] == (
         "No verdict on the label effect or the emotion effect of Learn-E-Reg: runs collapsed, so means over them "
         "say nothing; the twin shuffled is missing."
     )
@@ -355,7 +355,7 @@ def test_a_starved_branch_is_reported_by_training_images() -> None:
     of_learned = table["mode"] == "learned"
     table.loc[of_learned, "train_accuracy_non_emotional"] = np.where(table["seed"] < 4, 0.2, 0.6)[of_learned]
     table.loc[of_learned, "train_accuracy_emotional"] = 0.6
-    (sentence,) = [s for s in said(table) if s.startswith("One branch starved")]
+    (sentence,) = [s for s in findings_of(table) if s.startswith("One branch starved")]
     assert "Learn-E-Reg in 4 of 10 runs (exact 95 % interval 12 to 74 %)." in sentence
     assert sentence.endswith("λ then says which branch won, not that emotion is useful.")
 
@@ -363,10 +363,10 @@ def test_a_starved_branch_is_reported_by_training_images() -> None:
 def test_without_scored_training_images_the_test_split_shows_a_starved_branch() -> None:
     table = study({**REFERENCES, "learned": 0.0, "fixed": 0.0})
     of_learned = table["mode"] == "learned"
-    weak = np.where(table["seed"] < 4, 0.2, 0.6)  # whichever it is in each seed
+    weak = np.where(table["seed"] < 4, 0.2, 0.6)  # the weak branch differs between seeds
     table.loc[of_learned, "test_accuracy_non_emotional"] = weak[of_learned]
     table.loc[of_learned, "test_accuracy_emotional"] = 0.8 - weak[of_learned]
-    (sentence,) = [s for s in said(table) if s.startswith("One response")]
+    (sentence,) = [s for s in findings_of(table) if s.startswith("One response")]
     assert sentence.startswith(
         "One response decides almost alone (test result of each without the other): Learn-E-Reg, 60.00 % and 20.00 %."
     )
@@ -374,9 +374,11 @@ def test_without_scored_training_images_the_test_split_shows_a_starved_branch() 
 
 def test_a_lambda_at_a_limit_is_reported() -> None:
     table = study({"none": 0.0, "learned": 0.0, "fixed": 0.0})
-    assert not any(s.startswith("λ") for s in said(table))
+    assert not any(s.startswith("λ") for s in findings_of(table))
     table.loc[(table["mode"] == "learned") & (table["seed"] < 3), "lambda"] = 0.995
-    assert "λ ended at a limit, where only one response counts: Learn-E-Reg (near 1 in 3 of 10 seeds)." in said(table)
+    assert "λ ended at a limit, where only one response counts: Learn-E-Reg (near 1 in 3 of 10 seeds)." in findings_of(
+        table
+    )
 
 
 def test_several_cells_stimuli_and_variants_are_named() -> None:
@@ -386,25 +388,25 @@ def test_several_cells_stimuli_and_variants_are_named() -> None:
         stage_2({"learned": arm(0.02, number=3)}, stimuli="emoset", variant="mixture"),
         stage_2(arms(one), target="cifar10", stimuli="oasis"),
     )
-    text = " ".join(said(table))
+    text = " ".join(findings_of(table))
     assert "Learn-E-Reg (oasis) on digits, resnet8, +2.00" in text
     assert "Learn-E-Reg, mixture (emoset) on digits, resnet8" in text
     assert "Learn-E-Reg (oasis) on cifar10, resnet8" in text
 
 
 def test_the_first_edition_is_named_with_what_was_not_valid() -> None:
-    sentences = said(study({**REFERENCES, "learned": 0.02}, edition=1))
+    sentences = findings_of(study({**REFERENCES, "learned": 0.02}, edition=1))
     (edition,) = [s for s in sentences if "first edition of the method" in s]
     assert "gradients were not matched" in edition and "controls had one mode" in edition
     assert sentences.index(edition) == 1  # after the verdict, before any number
-    assert not any("first edition" in s for s in said(study({**REFERENCES, "learned": 0.02})))
+    assert not any("first edition" in s for s in findings_of(study({**REFERENCES, "learned": 0.02})))
 
 
 def test_runs_that_differ_in_machine_seeds_beyond_the_plan_and_missing_images_are_flagged() -> None:
     plan: dict[str, Any] = {"purpose": "confirmation", "planned_seeds": 8, "looks": [8]}
     table = study({"none": 0.0, "learned": 0.02}, **plan)
     table["env.device"] = np.where(table["seed"] < 3, "cpu", "cuda")
-    sentences = said(table)
+    sentences = findings_of(table)
     assert "The runs compared for Learn-E-Reg differ in device." in sentences
     assert "Seeds beyond the plan (up to 2) are in no estimate and no test." in sentences
     assert any(s.startswith("Right or wrong per test image is not known for all runs") for s in sentences)
@@ -412,11 +414,11 @@ def test_runs_that_differ_in_machine_seeds_beyond_the_plan_and_missing_images_ar
 
 def test_networks_of_one_arm_with_different_numbers_of_parameters_are_reported() -> None:
     table = study({**REFERENCES, "learned": 0.02, **twins()})
-    assert not any("number of parameters" in sentence for sentence in said(table))
+    assert not any("number of parameters" in sentence for sentence in findings_of(table))
     changed = (table["mode"] == "learned") & (table["experience"] == "affect") & (table["seed"] > 3)
     table.loc[changed, "parameters"] = 2000
-    (told,) = [sentence for sentence in said(table) if "number of parameters" in sentence]
-    assert told.startswith(
+    (sentence,) = [sentence for sentence in findings_of(table) if "number of parameters" in sentence]
+    assert sentence.startswith(
         "Networks of one arm differ in their number of parameters: Learn-E-Reg (1,000 to 2,000). Their"
     )
 
@@ -427,13 +429,13 @@ def test_with_right_or_wrong_of_every_image_nothing_is_flagged() -> None:
     table["test_correct"] = [
         np.packbits(np.arange(100) < round(100 * accuracy)).tobytes() for accuracy in table["test_accuracy"]
     ]
-    sentences = said(table)
+    sentences = findings_of(table)
     assert not any("per test image" in s for s in sentences)
 
 
 def test_what_stage_1_learned_is_compared_with_shuffled_labels() -> None:
     table = results(stage_1("affect", (0.8, 0.9)), stage_1("shuffled", (0.1, 0.2)), stage_2(arms({"learned": 0.0})))
-    (sentence,) = [s for s in said(table) if s.startswith("In stage 1")]
+    (sentence,) = [s for s in findings_of(table) if s.startswith("In stage 1")]
     assert sentence == (
         "In stage 1 the encoder of procedural (resnet8) reached CCC 0.85 (chance 0, 0.15 with shuffled labels) on "
         "validation images."
@@ -443,7 +445,7 @@ def test_what_stage_1_learned_is_compared_with_shuffled_labels() -> None:
 def test_an_accuracy_of_stage_1_stands_beside_chance_and_the_number_of_images() -> None:
     own = {"validation_ccc": NAN, "validation_images": 120, "validation_chance": 0.25}
     rows = [row | own | {"validation_accuracy": row["validation_ccc"]} for row in stage_1("affect", (0.8, 0.9))]
-    (sentence,) = [s for s in said(results(rows, stage_2(arms({"learned": 0.0})))) if s.startswith("In stage 1")]
+    (sentence,) = [s for s in findings_of(results(rows, stage_2(arms({"learned": 0.0})))) if s.startswith("In stage 1")]
     assert "reached accuracy 0.85 (chance 0.25; 120 images) on" in sentence
 
 
@@ -452,7 +454,7 @@ def test_an_encoder_that_learned_nothing_is_reported_with_the_consequence(
     affect: tuple[float, ...], shuffled: tuple[float, ...]
 ) -> None:
     table = results(stage_1("affect", affect), stage_1("shuffled", shuffled), stage_2(arms({"learned": 0.0})))
-    (sentence,) = [s for s in said(table) if s.startswith("In stage 1")]
+    (sentence,) = [s for s in findings_of(table) if s.startswith("In stage 1")]
     assert sentence.endswith("it hardly learned its labels, so no label effect is to be expected.")
 
 
@@ -460,26 +462,29 @@ def test_an_encoder_that_learned_nothing_is_reported_with_the_consequence(
 def test_stimuli_without_an_up_make_the_rotation_twin_useless(accuracy: float, is_said: bool) -> None:
     rotation = [row | {"validation_accuracy": accuracy, "validation_ccc": NAN} for row in stage_1("rotation", (0, 0))]
     table = results(stage_1("affect", (0.8, 0.9)), rotation, stage_2(arms({"none": 0.0, "learned": 0.0})))
-    assert any(s.startswith("The rotation twin did not learn which way up an image is") for s in said(table)) == is_said
+    assert (
+        any(s.startswith("The rotation twin did not learn which way up an image is") for s in findings_of(table))
+        == is_said
+    )
 
 
 def test_unfinished_and_failed_runs_are_counted() -> None:
     table = study({"none": 0.0, "learned": 0.0})
     table.loc[[0, 1], "status"] = ["failed", "waiting"]
-    assert "2 of 20 runs are not finished (1 failed) and are left out; these findings may change." in said(table)
+    assert "2 of 20 runs are not finished (1 failed) and are left out; these findings may change." in findings_of(table)
 
 
 def test_a_run_that_diverged_is_not_said_to_be_left_out() -> None:
     table = study({"none": 0.0, "learned": 0.0})
     table.loc[0, ["status", "test_accuracy"]] = "diverged", NAN
-    sentences = said(table)
+    sentences = findings_of(table)
     assert any(s.startswith("Collapsed (not finite, or hardly above chance): Backbone in 1 of 10") for s in sentences)
     assert not any("left out" in s for s in sentences)
 
 
 def test_an_exploration_without_a_common_seed_says_so() -> None:
     rows = stage_2({"none": [0.9, 0.91]}, first_seed=1000) + stage_2({"learned": [0.9, 0.91]}, first_seed=1002)
-    first, second, *_ = said(results(rows).assign(purpose="exploration"))
+    first, second, *_ = findings_of(results(rows).assign(purpose="exploration"))
     assert first.startswith("This is an exploration") and second.startswith("No regulated arm has a seed in common")
 
 
@@ -492,13 +497,15 @@ def test_what_the_plan_leaves_out_is_reported_with_its_reason() -> None:
 
 @pytest.mark.parametrize("names", [("none",), ("none", "ensemble"), ("learned fresh",)])
 def test_nothing_to_compare_is_reported(names: tuple[str, ...]) -> None:
-    assert said(study(dict.fromkeys(names, 0.0))) == ["No regulated arm is finished, so there is nothing to compare."]
+    assert findings_of(study(dict.fromkeys(names, 0.0))) == [
+        "No regulated arm is finished, so there is nothing to compare."
+    ]
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 10])
 def test_a_missing_number_is_never_written_as_nan_and_no_sentence_is_repeated(seeds: int) -> None:
     table = study({**REFERENCES, "learned": 0.0, **twins(), "fixed": 0.0, "fixed fresh": 0.0}, seeds)
     table.loc[(table["mode"] == "learned") & (table["seed"] > 0), "status"] = "failed"
-    sentences = said(table)
+    sentences = findings_of(table)
     assert "nan" not in " ".join(sentences).lower().split() and not any("(nan" in s for s in sentences)
     assert len(sentences) == len(set(sentences))

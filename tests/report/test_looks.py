@@ -1,4 +1,4 @@
-"""What planned looks may spend of the level."""
+"""How much of the level planned looks may spend."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from emoreg.report.looks import nominal_levels
 
 
 def test_five_looks_have_the_published_bounds() -> None:
-    # Two-sided 0.05, O'Brien and Fleming's form, as ldbounds and gsDesign print them.
+    # Two-sided 0.05, O'Brien-Fleming type, as printed by ldbounds and gsDesign.
     bounds = [-NormalDist().inv_cdf(level) for level in nominal_levels((1, 2, 3, 4, 5), 0.025)]
     assert bounds == pytest.approx([4.8769, 3.3570, 2.6803, 2.2898, 2.0310], abs=2e-4)
 

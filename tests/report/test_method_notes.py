@@ -82,7 +82,7 @@ def test_a_budget_as_given_that_is_not_backbones_is_remarked() -> None:
         "the encoder with 0.50): differences from Backbone, the ensemble, transfer and "
         "unregulated also reflect step size."
     )
-    assert notes(run({"loss.budget": "as_given"})).remarks == ()  # 1.00 and 1.00 as they are
+    assert notes(run({"loss.budget": "as_given"})).remarks == ()  # both are 1.00 without a budget
 
 
 @pytest.mark.parametrize(("mode", "n", "e"), [("learned", "0.90", "0.10"), ("random", "0.50", "0.50")])
@@ -101,7 +101,9 @@ def test_rehearsal_is_reported_with_its_effect_on_differences() -> None:
 def test_adamw_and_mixed_features_are_reported() -> None:
     (adamw,) = notes(run({"optimizer.name": "adamw"})).remarks
     assert adamw.startswith("AdamW is insensitive to the scale of the loss")
-    assert notes(run({**MIXTURE, "optimizer.name": "adamw"})).remarks == (adamw,)  # so it is not of step size
+    assert notes(run({**MIXTURE, "optimizer.name": "adamw"})).remarks == (
+        adamw,
+    )  # so differences do not reflect step size
     (features,) = notes(run({"regulation.mix": "features"})).remarks
     assert features == (
         "Learn-E-Reg mixes features: the head that both branches share gets 2.00 times the gradient of Backbone's head."

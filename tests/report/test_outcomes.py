@@ -1,4 +1,4 @@
-"""Studies whose targets ask for several labels or for values are compared by another figure than accuracy."""
+"""Studies whose targets have several labels or values are compared by other outcomes than accuracy."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def test_the_report_of_an_own_loop_has_the_verdicts_of_a_study(report: tuple[Pat
     pd.testing.assert_frame_equal(made.contrasts.drop(columns="smallest_effect"), contrasts)
     page = made.page.read_text(encoding="utf-8")
     assert "<h1>My loop</h1>" in page and "own training loop, 64 runs in the frame" in page
-    assert "Each run was scored on the test images once" not in page  # nobody can know
+    assert "Each run was scored on the test images once" not in page  # a table cannot show it
     assert json.loads((folder / "report.json").read_text())["editions"] == []
 
 
@@ -53,15 +53,17 @@ def test_the_author_s_word_stands_among_the_findings(report: tuple[Path, Report]
 def test_seeds_that_an_arm_lacks_are_reported_with_their_contrasts(tmp_path: Path) -> None:
     frame = own_frame()
     made = emoreg.report_results(frame[~((frame["arm"] == "Learn-E-Reg, shuffled") & (frame["seed"] > 4))], tmp_path)
-    told = "Only 5 of 8 seeds are in the label effect and the emotion effect of Learn-E-Reg: shuffled is missing in 3."
-    assert told in made.findings
-    assert told in json.loads((tmp_path / "report.json").read_text())["findings"]
-    assert told in made.page.read_text(encoding="utf-8")
+    expected = (
+        "Only 5 of 8 seeds are in the label effect and the emotion effect of Learn-E-Reg: shuffled is missing in 3."
+    )
+    assert expected in made.findings
+    assert expected in json.loads((tmp_path / "report.json").read_text())["findings"]
+    assert expected in made.page.read_text(encoding="utf-8")
     assert any("the seeds that all arms of a contrast have" in sentence for sentence in made.not_checked)
     made = emoreg.report_results(frame[~((frame["arm"] == "Learn-E-Reg") & (frame["seed"] == 0))], tmp_path)
-    (told,) = [sentence for sentence in made.findings if sentence.startswith("Only ")]
-    assert told.startswith("Only 7 of 8 seeds are in the label effect, the emotion effect, the gain over Backbone")
-    assert told.endswith("of Learn-E-Reg: Learn-E-Reg is missing in 1.")
+    (expected,) = [sentence for sentence in made.findings if sentence.startswith("Only ")]
+    assert expected.startswith("Only 7 of 8 seeds are in the label effect, the emotion effect, the gain over Backbone")
+    assert expected.endswith("of Learn-E-Reg: Learn-E-Reg is missing in 1.")
     planned = emoreg.report_results(frame.assign(planned_seeds=9), tmp_path)
     assert not any(
         sentence.startswith("Only ")
@@ -73,13 +75,15 @@ def test_seeds_that_an_arm_lacks_are_reported_if_they_prevent_a_verdict(tmp_path
     frame = own_frame()
     made = emoreg.report_results(frame[~((frame["arm"] == "Learn-E-Reg, shuffled") & (frame["seed"] > 0))], tmp_path)
     assert made.findings[0].startswith("No verdict on ") and "with one seed no test can pass" in made.findings[0]
-    told = "Only one of 8 seeds is in the label effect and the emotion effect of Learn-E-Reg: shuffled is missing in 7."
-    assert told in made.findings
+    expected = (
+        "Only one of 8 seeds is in the label effect and the emotion effect of Learn-E-Reg: shuffled is missing in 7."
+    )
+    assert expected in made.findings
     alone = {"Learn-E-Reg, shuffled": (0,), "Learn-E-Reg": range(1, 8)}
     is_there = [seed in alone.get(arm, (seed,)) for arm, seed in zip(frame["arm"], frame["seed"], strict=True)]
     made = emoreg.report_results(frame[is_there], tmp_path)
-    told = "None of 8 seeds are in the label effect and the emotion effect of Learn-E-Reg: "
-    assert f"{told}Learn-E-Reg is missing in 1; shuffled is missing in 7." in made.findings
+    expected = "None of 8 seeds are in the label effect and the emotion effect of Learn-E-Reg: "
+    assert f"{expected}Learn-E-Reg is missing in 1; shuffled is missing in 7." in made.findings
 
 
 def test_being_below_a_twin_relies_on_the_author_s_word_even_without_a_verdict(tmp_path: Path) -> None:

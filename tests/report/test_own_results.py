@@ -1,4 +1,4 @@
-"""Results of an own training loop are checked row by row, and mean what a study's mean."""
+"""Results of a user's own training loop are checked row by row and analysed like a study's."""
 
 from __future__ import annotations
 
@@ -123,8 +123,8 @@ def test_a_study_s_table_is_recognised(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_columns_and_values_are_refused_with_their_row(tmp_path: Path, text: str, message: str) -> None:
-    told = refusal(lambda: read_own_results(written(tmp_path / "r.csv", text)))
-    assert message in told and "r.csv" in told
+    error = refusal(lambda: read_own_results(written(tmp_path / "r.csv", text)))
+    assert message in error and "r.csv" in error
 
 
 def test_rows_of_a_frame_are_named_by_its_index() -> None:
@@ -135,7 +135,7 @@ def test_rows_of_a_frame_are_named_by_its_index() -> None:
 
 
 def answered(**more: Any) -> pd.DataFrame:
-    """Each run with its right answers to 40 images."""
+    """Runs with right or wrong for 40 images."""
     frame = own_frame(seeds=3, **more)
     draw = np.random.default_rng(1)
     correct = pd.Series([draw.random(40) < accuracy for accuracy in frame["accuracy"]])
@@ -198,8 +198,8 @@ def test_packed_right_or_wrong_is_read_with_rounded_accuracies(images: int) -> N
 def test_packed_right_or_wrong_needs_an_accuracy() -> None:
     frame = answered()
     packed = frame.assign(correct=frame["correct"].map(lambda of_run: np.packbits(of_run).tobytes()))
-    told = refusal(lambda: emoreg.analyse(packed.drop(columns="accuracy")))
-    assert told.startswith("row 0: correct is packed, which hides the number of images: give the accuracy")
+    error = refusal(lambda: emoreg.analyse(packed.drop(columns="accuracy")))
+    assert error.startswith("row 0: correct is packed, which hides the number of images: give the accuracy")
     lost = own_results(packed.assign(accuracy=packed["accuracy"].mask(packed.index == 0)))
     assert lost is not None and lost.runs.is_collapsed.tolist() == [True, *[False] * (len(packed) - 1)]
 

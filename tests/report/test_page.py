@@ -21,7 +21,7 @@ SENTENCES = ("Nothing was found with 3 seeds.", "The largest gain is small.", "N
 
 
 class Page(HTMLParser):
-    """What the tests look at; parsing fails if a tag is closed that is not the one last opened."""
+    """The parsed elements of a page; parsing fails if a closing tag does not match the last opening one."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -63,13 +63,13 @@ def page_of(folder: Path, analysis: Analysis, sentences: tuple[str, ...] = SENTE
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Page:
-    """A page with its charts as they are."""
+    """A page with real charts."""
     return page_of(tmp_path_factory.mktemp("drawn"), made_up(epochs=2, arms=("none", "learned", "learned shuffled")))
 
 
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Page]:
-    """Writes pages whose charts are blank, which takes no time."""
+    """A function that writes pages with blank charts, which is fast."""
 
     def blank(key: str, *_: object) -> Markup:
         return Markup(f'<svg><g id="{key}-figure"/></svg>')
@@ -169,7 +169,7 @@ def test_tables_can_be_scrolled_with_keys_and_read_aloud(drawn: Page) -> None:
     levels = [int(tag[1]) for tag, _ in drawn.elements if re.fullmatch(r"h[1-6]", tag)]
     assert levels[0] == 1
     assert all(after <= before + 1 for before, after in pairwise(levels))
-    assert drawn.tags("a")[0]["href"] == "#main"  # past what comes before it
+    assert drawn.tags("a")[0]["href"] == "#main"  # skips the header
 
 
 def test_user_supplied_names_are_escaped(page: Callable[..., Page]) -> None:
@@ -208,8 +208,8 @@ def test_one_cell_has_no_clutter(page: Callable[..., Page]) -> None:
 
 
 def test_a_caption_says_that_not_all_of_many_classes_are_shown(page: Callable[..., Page]) -> None:
-    said = "Of 100 classes, the 10 highest and the 10 lowest are shown."
-    assert said in page(made_up(arms=FEW, classes=tuple(f"class {number}" for number in range(100)))).words
+    note = "Of 100 classes, the 10 highest and the 10 lowest are shown."
+    assert note in page(made_up(arms=FEW, classes=tuple(f"class {number}" for number in range(100)))).words
     assert "the 10 highest" not in page(made_up(arms=FEW)).words
 
 

@@ -22,7 +22,7 @@ def terminal(analysis: Analysis) -> list[str]:
 
 
 def named(name: str) -> Analysis:
-    """A study whose target, backbone and stimuli have this name."""
+    """A study with this name for its target, backbone and stimuli."""
     return made_up(stimuli=(name, "oasis"), cells=((name, name),))
 
 
@@ -37,7 +37,7 @@ def test_the_terminal_has_every_arm_whole_within_80_columns(seeds: int) -> None:
     contrasts, accuracies = lines[: lines.index("cifar10, resnet20: accuracies")], lines
     labels = [
         line.removeprefix("Arm: ").partition(" ")[0] for line in contrasts
-    ]  # a line each where columns do not fit
+    ]  # one line per column if the columns do not fit
     assert all(labels.count(label) == 1 for label in ("E-Reg", "Learn-E-Reg"))
     for label in ("Backbone", "Ensemble", "Wide", "Transfer", "fresh", "moments", "neutral", "rotation"):
         assert sum(line.startswith(f"{label} ") for line in accuracies) == 1
@@ -149,7 +149,7 @@ def test_latex_is_two_tables_per_cell_with_booktabs_and_balanced_braces() -> Non
     bare = re.sub(r"\\[{}]", "", text)
     assert bare.count("{") == bare.count("}")
     assert len(set(re.findall(r"\\label\{.*?\}", text))) == 4
-    assert not set("−–λ") & set(text)  # any LaTeX can set it, with any font
+    assert not set("−–λ") & set(text)  # characters that some LaTeX engines and fonts lack
 
 
 def test_both_kinds_of_reports_begin_with_the_verdict() -> None:

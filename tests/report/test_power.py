@@ -1,4 +1,4 @@
-"""How likely a study is to find an effect, by simulating its test."""
+"""The power of a study, by simulating its test."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_family_and_looks_make_the_test_stricter() -> None:
     )
     assert family.gain < alone.gain
     assert looked.looks == (6, 12)
-    assert alone.gain - 0.03 < looked.gain < alone.gain + 0.03  # O'Brien and Fleming's form costs next to nothing
+    assert alone.gain - 0.03 < looked.gain < alone.gain + 0.03  # O'Brien-Fleming-type looks cost almost nothing
 
 
 def test_too_few_seeds_find_nothing_however_large() -> None:
@@ -120,8 +120,8 @@ def test_arms_without_a_run_yet_count_in_the_family() -> None:
 
 
 def test_a_pilot_without_a_pair_is_refused() -> None:
-    assert "no two arms" in (told := refusal(lambda: spreads_of(study({("none", None): 0.9}))))
-    assert "STUDY" not in told  # a table of an own loop has none
+    assert "no two arms" in (message := refusal(lambda: spreads_of(study({("none", None): 0.9}))))
+    assert "STUDY" not in message  # a table of an own loop has no study
     assert "no two arms" in refusal(lambda: spreads_of(study(arms(0.9, 0.9), seeds=1)))
 
 
@@ -129,8 +129,12 @@ def test_a_pilot_whose_seeds_agree_gives_no_power() -> None:
     pilot = study(arms(0.92, 0.90), seeds=2, target="pets")
     pilot["accuracy"] = pilot.groupby(["mode", "experience"], dropna=False)["accuracy"].transform("mean")
     (spread,) = spreads_of(pilot)
-    told = refusal(lambda: power_table(spread, 0.5, [8]))
-    assert told.startswith("pets") and "the arms differ alike in all 2 seeds of the pilot" in told and "--sd" in told
+    message = refusal(lambda: power_table(spread, 0.5, [8]))
+    assert (
+        message.startswith("pets")
+        and "the arms differ alike in all 2 seeds of the pilot" in message
+        and "--sd" in message
+    )
 
 
 @pytest.mark.parametrize("accuracy", [math.nan, 0.1])
@@ -158,7 +162,7 @@ def test_training_hours_count_both_stages_and_every_arm_once_per_seed() -> None:
     stage_2 = study({("learned", "affect"): 0.9, ("none", None): 0.9}, seeds=5).assign(stage=2, seconds=10.0)
     stage_1 = study({("none", None): 0.9}, seeds=2).assign(stage=1, mode=None, seconds=5.0)
     table = pd.concat([stage_2, stage_1], ignore_index=True).assign(status="finished")
-    table.loc[table["seed"] == 4, "status"] = "waiting"  # the mean of what is finished stands for it
+    table.loc[table["seed"] == 4, "status"] = "waiting"  # the mean of the finished runs is used for it
     assert training_hours(table, seeds=36) == pytest.approx(36 * (2 * 10.0 + 5.0) / 3600)
 
 

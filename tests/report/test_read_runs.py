@@ -1,4 +1,4 @@
-"""What a frame of runs must hold, and what is said where it does not."""
+"""The columns and values that a frame of runs must have, and the messages if it does not."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def test_if_no_data_could_pass_there_is_no_smallest_effect(seeds: int) -> None:
 def test_a_contrast_without_a_twin_or_spread_has_no_smallest_effect() -> None:
     table = study(arms(0.9, 0.9))
     assert "emotion" not in by_contrast(table[table["experience"] != "rotation"])
-    for plain, other in ((0.8, 0.9), (0.9, 0.92)):  # the latter with a spread of rounding errors
+    for plain, other in ((0.8, 0.9), (0.9, 0.92)):  # the second has a spread of rounding errors
         assert by_contrast(table.assign(accuracy=np.where(table["mode"] == "none", plain, other))) == {}
 
 

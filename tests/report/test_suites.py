@@ -25,7 +25,7 @@ SEEDS = 8
 
 
 def scored(better: float = 0.02, **columns: list[float]) -> pd.DataFrame:
-    """A study in which Learn-E-Reg has a lower ECE, and a higher accuracy on damaged images, by about `better`."""
+    """A study in which Learn-E-Reg has a lower ECE and a higher accuracy on damaged images, by about `better`."""
     arms = ["none", "ensemble", "learned", *(f"learned {twin}" for twin in TWINS)]
     draw = np.random.default_rng(0)
     rows = stage_2({arm: [0.9 + 0.001 * seed for seed in range(SEEDS)] for arm in arms})
@@ -34,8 +34,8 @@ def scored(better: float = 0.02, **columns: list[float]) -> pd.DataFrame:
     table["suite.calibration.ece"] = 0.06 - better * is_learned + draw.normal(0, 0.001, len(table))
     table["suite.calibration.nll"] = 0.5
     table["suite.corruptions.mean_accuracy"] = 0.6 + better * is_learned + draw.normal(0, 0.001, len(table))
-    told = {name: {"options": {"seed": 0}, "images": "60 test images"} for name in ("calibration", "corruptions")}
-    return table.assign(suites=json.dumps(told), **columns)
+    records = {name: {"options": {"seed": 0}, "images": "60 test images"} for name in ("calibration", "corruptions")}
+    return table.assign(suites=json.dumps(records), **columns)
 
 
 def analysed(better: float = 0.02) -> Analysis:
@@ -73,9 +73,9 @@ def test_accuracy_and_its_contrasts_are_those_of_the_study_without_suites() -> N
 
 def test_runs_with_other_options_are_left_out_and_counted() -> None:
     table = scored()
-    told = json.loads(table["suites"].iloc[0])
-    told["calibration"]["options"] = {"seed": 1}
-    table.loc[table["seed"] == 0, "suites"] = json.dumps(told)
+    records = json.loads(table["suites"].iloc[0])
+    records["calibration"]["options"] = {"seed": 1}
+    table.loc[table["seed"] == 0, "suites"] = json.dumps(records)
     corruptions, calibration = analyse("A study", table).suites
     assert (corruptions.other_options, calibration.other_options) == (0, SEEDS)
     assert calibration.values[BACKBONE]["ece"].n == SEEDS - 1
@@ -92,9 +92,9 @@ def test_a_twin_that_was_not_scored_gets_no_verdict() -> None:
 
 def test_the_backbone_alone_is_not_compared_with_the_same_one_in_the_ensemble() -> None:
     table = scored()
-    told = {"transfer": {"options": {}, "images": "60 test images"}}
+    records = {"transfer": {"options": {}, "images": "60 test images"}}
     of_backbone = table["suite.corruptions.mean_accuracy"]
-    table = table.assign(suites=json.dumps(told), **{"suite.transfer.backbone_accuracy": of_backbone})
+    table = table.assign(suites=json.dumps(records), **{"suite.transfer.backbone_accuracy": of_backbone})
     (transfer,) = (suite for suite in analyse("A study", table).suites if suite.suite == "transfer")
     assert set(transfer.contrasts[LEARNED]) == {"gain", "label", "emotion"}
     assert any(arm.mode == "ensemble" for arm in transfer.values)
