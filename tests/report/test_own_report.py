@@ -142,7 +142,7 @@ def test_what_is_not_checked_depends_on_the_columns() -> None:
 
 def test_notes_name_cells_where_there_are_several() -> None:
     frame = pd.concat([own_frame({"Backbone": 0.5}, seeds=1, target=target) for target in ("pets", "cars")])
-    assert dict(own_notes(own(frame)).facts)["Interpreted as"] == (
+    assert dict(own_notes(own(frame)).facts)["Interpretation"] == (
         "Backbone as Backbone (reference, pets, one seed); Backbone as Backbone (reference, cars, one seed)"
     )
 

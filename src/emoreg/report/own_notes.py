@@ -89,7 +89,7 @@ def own_notes(own: OwnResults) -> MethodNotes:
     ]
     facts = (
         ("Results", f"from the author's own training loop, {count(len(own.places), 'run')} in {own.source}"),
-        ("Interpreted as", "; ".join(arms)),
+        ("Interpretation", "; ".join(arms)),
         ("Columns", " ".join(taken_values(own))),
     )
     return MethodNotes(facts=facts, remarks=tuple(not_checked(own)))
