@@ -147,7 +147,7 @@ def test_what_does_not_pool_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         return create(name, **options | {"global_pool": ""})
 
     monkeypatch.setattr(timm, "create_model", unpooled)
-    backbones._sizing.cache_clear()  # another test may have built this architecture as it is
+    backbones._size_argument.cache_clear()  # another test may have built this architecture as it is
     with pytest.raises(
         SettingError, match=r"resnet18 cannot be built as a backbone: it gives features of shape \(512, "
     ):

@@ -32,10 +32,10 @@ class Gives(nn.Module):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (Gives(torch.zeros(2, 6, 4, 4)), r"Gives gives \(B, 6, 4, 4\) in place of pooled features \(B, 6\); pool them"),
+        (Gives(torch.zeros(2, 6, 4, 4)), r"Gives gives \(B, 6, 4, 4\) instead of pooled features \(B, 6\); pool them"),
         (Gives(torch.zeros(2, 7)), "features of width 7, where num_features or feature_dims says 6; set that"),
         (Gives(torch.zeros(2, 1000), 1000), "the logits of 1000 classes .* num_classes=0 in timm.create_model"),
-        (Gives((torch.zeros(2, 6),)), r"gives a tuple in place of features \(B, 6\); wrap it"),
+        (Gives((torch.zeros(2, 6),)), r"gives a tuple instead of features \(B, 6\); wrap it"),
     ],
 )
 def test_a_network_that_does_not_give_what_it_says_is_refused_with_the_mend(given: nn.Module, message: str) -> None:
@@ -49,8 +49,8 @@ def test_a_network_that_does_not_give_what_it_says_is_refused_with_the_mend(give
 @pytest.mark.parametrize(
     ("backbone", "options", "message"),
     [
-        ("resnet8", {}, r"backbone: must be a network .*emoreg.build_backbone\('resnet8'\) makes one"),
-        (nn.Identity, {}, r"backbone: .* not the class Identity; give one of it"),
+        ("resnet8", {}, r"backbone: must be a network .*emoreg.build_backbone\('resnet8'\) builds one"),
+        (nn.Identity, {}, r"backbone: .* not the class Identity; give an instance of it"),
         (nn.Flatten(), {}, "feature_dims: Flatten has no num_features"),
         (nn.Flatten(), {"feature_dims": 192}, r"feature_dims: must be the widths \(D, De\)"),
         (TinyBackbone(), {"num_classes": "4"}, "num_classes: must be a whole number"),
@@ -58,7 +58,7 @@ def test_a_network_that_does_not_give_what_it_says_is_refused_with_the_mend(give
         (
             TinyBackbone(),
             {"num_classes": 1},
-            "num_classes: must be at least 2, not 1; one label that an image has or not is task=",
+            "num_classes: must be at least 2, not 1; for one label that an image may have give task=",
         ),
         (TinyBackbone(), {"mix": "probs"}, r"mix: .*did you mean 'probabilities'"),
         (TinyBackbone(), {"granularity": "per-class"}, r"granularity: .*did you mean 'per_class'"),
@@ -79,11 +79,11 @@ def test_a_classifier_of_wrong_kinds_is_refused(backbone: Any, options: dict[str
         (torch.zeros(2, 3, 8, 8).numpy(), "must be a float tensor .* not a ndarray"),
         (
             torch.zeros(2, 3, 8, 8).double(),
-            r"are float64, .* weights of the backbone float32; give images.to\(torch.float32",
+            r"are float64, .* weights of the backbone are float32; give images.to\(torch.float32",
         ),
         (
             torch.zeros(2, 3, 8, 8).half(),
-            r"are float16, .* weights of the backbone float32; give images.to\(torch.float32",
+            r"are float16, .* weights of the backbone are float32; give images.to\(torch.float32",
         ),
         (
             torch.zeros(2, 1, 8, 8),

@@ -78,7 +78,7 @@ def test_a_second_loss_does_not_change_the_gradients_of_the_first(budget: Any, o
     RegulationLoss(model, mixture, budget=budget)
     scale = model.gradient_scale
     RegulationLoss(model, mixture, label_smoothing=0.1, budget=budget)  # the same budget
-    with pytest.raises(SettingError, match=r"classifier: .*another budget already.* classifier.gradient_scale = None"):
+    with pytest.raises(SettingError, match=r"classifier: already has .* another budget.* classifier.gradient_scale = None"):
         RegulationLoss(model, mixture, budget=other)
     assert model.gradient_scale == scale is not None
     model.gradient_scale = None
@@ -199,7 +199,7 @@ def test_what_it_cannot_be_made_from_is_refused(make: Any, message: str) -> None
         (LABELS.float(), r"must be int64, not float32; give labels.long\(\)"),
         (LABELS.int(), "must be int64, not int32"),
         (LABELS[:, None], r"must be of shape \(5,\), not \(5, 1\)"),
-        (LABELS[:3], r"must be class indices \(5,\), or of mixed images probabilities \(5, 4\), not int64 \(3,\)"),
+        (LABELS[:3], r"must be class indices \(5,\) or probabilities \(5, 4\) of mixed images, not int64 \(3,\)"),
         (LABELS + 1, "must be 0 to 3, the indices of 4 classes, not 4"),
         (LABELS - 1, "must be 0 to 3, the indices of 4 classes, not -1"),
         (torch.full((5,), -100), r"are -100 \(no label\) in every image"),

@@ -43,7 +43,7 @@ def test_the_head_of_timms_weights_is_left_out(tmp_path: Path) -> None:
         (None, "there is no file"),
         (b"", "cannot be read"),
         (b"not a file of weights", "cannot be read"),
-        ({"epoch": 3}, "holds no weights by name"),
+        ({"epoch": 3}, "does not hold a state dict"),
         ({"conv1.weight": torch.zeros(16, 3, 3, 3)}, "another architecture: it lacks bn1.weight, .* and [0-9]+ more"),
     ],
 )
@@ -62,7 +62,7 @@ def test_other_sizes_and_other_layers_are_told(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"another size: conv1.weight is \(8, 3, 3, 3\), not \(16, 3, 3, 3\)"):
         build_backbone(BackboneSettings("resnet8", weights=str(tmp_path / "narrow.pth")))
     torch.save(build_backbone("resnet14").state_dict(), tmp_path / "deep.pth")
-    with pytest.raises(SettingError, match="it has besides blocks"):
+    with pytest.raises(SettingError, match="it also has blocks"):
         build_backbone(BackboneSettings("resnet8", weights=str(tmp_path / "deep.pth")))
     with pytest.raises(SettingError, match="weights: must be null with pretrained true"):
         BackboneSettings("resnet18", pretrained=True, weights="w.pth")

@@ -91,10 +91,10 @@ def test_a_place_that_is_none_is_refused(name: str) -> None:
         (None, "there is no config.json"),
         ("{", "cannot be read"),
         ("[" * 100_000, "cannot be read"),
-        ("[]", "does not say which architecture"),
-        ('{"architecture": 3}', "does not say which architecture"),
+        ("[]", "does not name a timm architecture"),
+        ('{"architecture": 3}', "does not name a timm architecture"),
         ('{"architecture": "test_vit", "model_args": 3}', "must be an object"),
-        ('{"architecture": "test_vit", "model_args": {"depth": 3}}', "is built with depth: 3, which no recipe can say"),
+        ('{"architecture": "test_vit", "model_args": {"depth": 3}}', "is built with depth: 3, which recipes lack"),
         ('{"architecture": "test_vit"}', "has no weights"),
     ],
 )

@@ -1,7 +1,7 @@
-"""An anchor that holds an encoder near the weights with which it begins, so that stage 2 does not wash out stage 1.
+"""A penalty that keeps an encoder near its starting weights, so that stage 2 does not wash out stage 1.
 
 L2-SP: Li, Grandvalet & Davoine 2018, "Explicit Inductive Bias for Transfer Learning with Convolutional Networks". Every
-twin is held by its own beginning, so arm and twin still differ in nothing but what the encoder has experienced.
+twin is anchored to its own starting weights, so arm and twin still differ only in what the encoder has experienced.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from emoreg.errors import SettingError
 
 
 class Anchor(nn.Module):
-    """The penalty α / 2 · ‖θ - θ₀‖², over the trainable weights of an encoder without its biases and norms.
+    """The penalty α / 2 · ‖θ - θ₀‖² over an encoder's trainable weights, except biases and normalisation layers.
 
     Args:
-        encoder: as it begins; θ₀ is copied from it.
+        encoder: at the start of stage 2; θ₀ is a copy of its weights.
         rate: α, above 0.
 
     Raises:
-        SettingError: the encoder has no such weights.
+        SettingError: the encoder trains no such weights.
     """
 
     start: Tensor
@@ -28,17 +28,17 @@ class Anchor(nn.Module):
     def __init__(self, encoder: nn.Module, rate: float) -> None:
         super().__init__()
         self.rate = rate
-        self.register_buffer("start", _weights(encoder).detach())  # a checkpoint has it, whatever the model is by then
+        self.register_buffer("start", _weights(encoder).detach())  # θ₀; a buffer, so that checkpoints keep it
 
     def forward(self, encoder: nn.Module) -> Tensor:
-        """The penalty of the encoder as it is now, a scalar."""
+        """The penalty for the encoder's current weights, a scalar."""
         return self.rate / 2 * (_weights(encoder) - self.start).square().sum()
 
 
 def _weights(encoder: nn.Module) -> Tensor:
-    held = [parameter for parameter in encoder.parameters() if parameter.requires_grad and parameter.ndim >= 2]
-    if not held:
+    weights = [parameter for parameter in encoder.parameters() if parameter.requires_grad and parameter.ndim >= 2]
+    if not weights:
         raise SettingError(
             "encoder.anchor", "has nothing to hold: this encoder trains no matrices or filters; set it to 0"
         )
-    return torch.cat([parameter.reshape(-1) for parameter in held])
+    return torch.cat([parameter.reshape(-1) for parameter in weights])

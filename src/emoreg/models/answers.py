@@ -1,8 +1,8 @@
-"""What a network answers in each kind of task: how two answers are mixed, and what a wrong one costs (ours).
+"""The outputs of each kind of task: how two of them are mixed, and their losses (ours).
 
 With K outputs z per image, labels y, and λ = σ(ρ):
 
-    task              an answer's probabilities           loss of an answer             labels
+    task              probabilities                       loss                          labels
     classification    softmax(z) over K classes           cross-entropy                 (B,) classes, or (B, K) shares
     multilabel        σ(z) for each of K labels           binary cross-entropy, mean    (B, K) in [0, 1]
     regression        z is the mean of each of K values   squared error, mean           (B, K)
@@ -17,26 +17,26 @@ from emoreg.config.schema import Task
 
 
 def mix_probabilities(non_emotional: Tensor, emotional: Tensor, rho: Tensor, task: Task = "classification") -> Tensor:
-    """The answer (B, K) whose probabilities are (1 - λ) times those of z_n and λ times those of z_e.
+    """Return outputs z (B, K) with the probabilities (1 - λ) · p(z_n) + λ · p(z_e).
 
-    Computed in log space, so that no λ or probability is rounded to 0 or 1. Values: the mean of the mixture, which is
-    the mixture of the means.
+    Computed in log space, so that no λ or probability is rounded to 0 or 1. For a regression, z is the mean of the
+    mixture, (1 - λ) · z_n + λ · z_e.
 
     Args:
         non_emotional: z_n (B, K).
         emotional: z_e (B, K).
-        rho: the log-odds of λ, broadcastable to (B, K). With one λ per class the mixture of classes need not sum to 1;
-            the softmax of the returned value renormalises it.
-        task: what the answers are.
+        rho: the log-odds of λ, broadcastable to (B, K). With one λ per class, the mixed probabilities need not sum to
+            1; the softmax of z renormalises them.
+        task: what the outputs are.
     """
     if task == "regression":
         lam = rho.sigmoid()
         return (1 - lam) * non_emotional + lam * emotional
-    of_n, of_e = logsigmoid(-rho), logsigmoid(rho)  # log(1 - λ), log λ
+    log_n, log_e = logsigmoid(-rho), logsigmoid(rho)  # log(1 - λ), log λ
     if task == "classification":
-        return logaddexp(non_emotional.log_softmax(dim=1) + of_n, emotional.log_softmax(dim=1) + of_e)
-    present = logaddexp(logsigmoid(non_emotional) + of_n, logsigmoid(emotional) + of_e)
-    absent = logaddexp(logsigmoid(-non_emotional) + of_n, logsigmoid(-emotional) + of_e)
+        return logaddexp(non_emotional.log_softmax(dim=1) + log_n, emotional.log_softmax(dim=1) + log_e)
+    present = logaddexp(logsigmoid(non_emotional) + log_n, logsigmoid(emotional) + log_e)
+    absent = logaddexp(logsigmoid(-non_emotional) + log_n, logsigmoid(-emotional) + log_e)
     return present - absent
 
 
@@ -47,9 +47,9 @@ def answer_loss(
     class_weights: Tensor | None = None,
     task: Task = "classification",
 ) -> Tensor:
-    """The mean loss of a batch's answers (B, K); see `regulation.regulation_loss`.
+    """The mean loss of outputs (B, K) over a batch; see `regulation.regulation_loss` for the arguments.
 
-    Smoothed labels of several are moved towards 1/2 by the same share as classes are towards 1/K.
+    Label smoothing moves multilabel targets towards 1/2, as it moves classes towards 1/K.
     """
     if task == "regression":
         return mse_loss(answer.float(), labels.float())
@@ -58,23 +58,23 @@ def answer_loss(
         return binary_cross_entropy_with_logits(answer.float(), smoothed.float())
     if class_weights is None:
         return cross_entropy(answer, labels, label_smoothing=label_smoothing)
-    dtype = promote_types(answer.dtype, class_weights.dtype)  # cross_entropy wants one
+    dtype = promote_types(answer.dtype, class_weights.dtype)  # cross_entropy requires the same dtype
     answer, class_weights = answer.to(dtype), class_weights.to(answer.device, dtype)
     total = cross_entropy(answer, labels, class_weights, label_smoothing=label_smoothing, reduction="sum")
     return total / len(answer)
 
 
 def disagreement(non_emotional: Tensor, emotional: Tensor, task: Task = "classification") -> Tensor:
-    """KL(p_e ‖ p_n) + KL(p_n ‖ p_e), averaged over images, each distribution a fixed target for the other.
+    """D(z_n, z_e) = KL(p_e ‖ p_n) + KL(p_n ‖ p_e), averaged over images; the target of each term is detached.
 
-    The loss of deep mutual learning (Zhang et al. 2018), which distils either branch into the other during training.
-    Of several labels it is the mean over them; values count as the means of Gaussians of variance 1/2, so that D, like
-    the loss, is a squared error.
+    The loss of deep mutual learning (Zhang et al. 2018), which distils each branch into the other during training. In
+    a multilabel task it is averaged over labels too. In a regression the outputs are the means of Gaussians with
+    variance 1/2, so that D, like the loss, is a squared error.
 
     Args:
         non_emotional: z_n (B, K).
         emotional: z_e (B, K).
-        task: what the answers are.
+        task: what the outputs are.
     """
     if task == "regression":
         return mse_loss(non_emotional, emotional.detach()) + mse_loss(emotional, non_emotional.detach())
@@ -86,7 +86,7 @@ def disagreement(non_emotional: Tensor, emotional: Tensor, task: Task = "classif
 
 
 def _binary_kl(answer: Tensor, target: Tensor) -> Tensor:
-    """KL(σ(target) ‖ σ(answer)), the mean over images and labels."""
+    """The mean over images and labels of KL(σ(target) ‖ σ(answer))."""
     present = target.sigmoid() * (logsigmoid(target) - logsigmoid(answer))
     absent = (-target).sigmoid() * (logsigmoid(-target) - logsigmoid(-answer))
     return (present + absent).mean()

@@ -39,7 +39,7 @@ class ClassicResNet(nn.Module):
     Args:
         depth: 6n + 2.
         width: channels of the first stage; the others have twice and four times as many. 16 in the paper.
-        zero_gamma: start the last γ of each block at 0 in place of 1.
+        zero_gamma: start the last γ of each block at 0 instead of 1.
     """
 
     def __init__(self, depth: int, width: int = CLASSIC_WIDTH, zero_gamma: bool = False) -> None:
@@ -62,7 +62,7 @@ class ClassicResNet(nn.Module):
                 nn.init.zeros_(module.bn2.weight)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
-        """Patterns of the parameters of stem and blocks, as timm's models give them for `optimizer.layer_decay`."""
+        """Name patterns of the parameters of stem and blocks, in timm's format, for `optimizer.layer_decay`."""
         return {"stem": r"^conv1|bn1", "blocks": r"^blocks\.(\d+)"}
 
     def forward(self, x: Tensor) -> Tensor:

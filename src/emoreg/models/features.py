@@ -1,4 +1,4 @@
-"""What a module must be to serve as backbone or encoder, and what to do about one that is not."""
+"""Requirements on a module that serves as backbone or encoder, and errors that say how to meet them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from emoreg.config.schema import RELATIVES, Mode
 from emoreg.config.setting_types import shown, typed_value
 from emoreg.errors import SettingError, shortened
 
-COLOURS = 3  # channels of an image, by which a network's first layer is known too
+COLOURS = 3  # channels of an image
 
 
 def num_features(module: nn.Module) -> int:
-    """Width D of a backbone's pooled features. SettingError for a module that does not declare it."""
-    # Some of timm's architectures widen the pooled features once more, to head_hidden_size.
+    """Return the width D of a backbone's pooled features. Raise SettingError if the module does not declare it."""
+    # Some timm architectures widen the pooled features once more, to head_hidden_size.
     width = getattr(module, "head_hidden_size", None) or getattr(module, "num_features", None)
     if not isinstance(width, int):
         reason = f"{type(module).__name__} has no num_features: give the widths of both features as (D, De)"
@@ -28,21 +28,21 @@ def num_features(module: nn.Module) -> int:
 
 
 def require_network(module: Any, name: str) -> None:
-    """SettingError for what is given as a network, under this name, and is no module."""
+    """Raise SettingError, with `name` as its key, unless the argument is a module."""
     if isinstance(module, nn.Module):
         return
     if isinstance(module, type):
-        mend = f"the class {module.__name__}; give one of it, {module.__name__}(...)"
+        given = f"the class {module.__name__}; give an instance of it, {module.__name__}(...)"
     elif isinstance(module, str):
-        made = f"emoreg.build_backbone({module!r}) makes one of a name"
-        mend = f"{shortened(repr(module))}; {made}, emoreg.load_encoder of a stage-1 run's folder"
+        hint = f"emoreg.build_backbone({module!r}) builds one by name, emoreg.load_encoder loads a stage-1 run's"
+        given = f"{shortened(repr(module))}; {hint}"
     else:
-        mend = f"a {type(module).__name__}"
-    raise SettingError(name, f"must be a network (torch.nn.Module), not {mend}")
+        given = f"a {type(module).__name__}"
+    raise SettingError(name, f"must be a network (torch.nn.Module), not {given}")
 
 
 def require_kept(network: nn.Module, name: str) -> None:
-    """SettingError for what a run cannot keep: an entry of the state dict that is no tensor; as `require_single`."""
+    """Raise SettingError if a run could not store the network: non-tensor state, or double precision."""
     for entry, value in network.state_dict().items():
         if not isinstance(value, Tensor):
             reason = f"has {entry} in its state dict, a {type(value).__name__}, and a run keeps tensors alone"
@@ -51,25 +51,25 @@ def require_kept(network: nn.Module, name: str) -> None:
 
 
 def require_single(network: nn.Module, name: str) -> None:
-    """SettingError for weights in double precision, in which no image comes."""
+    """Raise SettingError for weights in double precision, since images are single precision."""
     for entry, weight in network.named_parameters():
         if weight.dtype == torch.float64:
             raise SettingError(name, f"must be in single precision, and {entry} is in double; give {name}.float()")
 
 
 def sees_images(network: nn.Module) -> bool:
-    """Whether a network takes images, as every one with a two-dimensional convolution does."""
+    """Whether a network takes images: whether it has a two-dimensional convolution."""
     return any(isinstance(module, nn.Conv2d) for module in network.modules())
 
 
 def require_images(images: Any) -> None:
-    """SettingError for images that a network would fail at, or take for others: pixels of 8 bits, a single image."""
+    """Raise SettingError for images that a network would fail on or misinterpret: 8-bit pixels, a single image."""
     if not isinstance(images, Tensor):
         reason = f"must be a float tensor (B, 3, H, W), not a {type(images).__name__}"
-        raise SettingError("images", reason + "; emoreg.predict takes files, Pillow's images and pixels")
+        raise SettingError("images", reason + "; emoreg.predict takes files, Pillow images and pixels")
     shape = tuple(images.shape)
     if images.dtype == torch.uint8:
-        raise SettingError("images", "are pixels of 8 bits; emoreg.normalise(images) makes them what networks take")
+        raise SettingError("images", "are pixels of 8 bits; emoreg.normalise(images) converts them for networks")
     if images.ndim == 3 and COLOURS in (shape[0], shape[-1]):
         raise SettingError("images", f"must be (B, 3, H, W), not a single image {shape}; give images[None]")
     if images.ndim == 4 and shape[-1] == COLOURS != shape[1]:
@@ -78,24 +78,24 @@ def require_images(images: Any) -> None:
 
 
 def network_widths(backbone: Any, encoder: Any, mode: Mode, given: Any) -> tuple[int, int]:
-    """D and De of a classifier's networks; De is 0 without an encoder.
+    """Check the networks of a classifier and return their feature widths D and De; De is 0 without an encoder.
 
     Args:
         backbone: f.
         encoder: e, or None.
-        mode: which takes both, or in "none" and the relatives' the backbone alone.
-        given: `feature_dims`, (D, De), or None for what the networks say.
+        mode: of the regulation. "none" and the relatives take the backbone alone, the others both networks.
+        given: `feature_dims`, (D, De), or None to use the networks' `num_features`.
 
     Raises:
-        SettingError: what is no network; one that the mode does not take; unknown widths.
+        SettingError: an argument is not a network; the mode takes no encoder, or needs one; unknown widths.
     """
     if mode == "transfer":
         raise SettingError("mode", "transfer is one network: give the encoder as backbone, in mode none")
-    takes_one = mode not in ("none", *RELATIVES)
-    if not takes_one and encoder is not None:
+    takes_encoder = mode not in ("none", *RELATIVES)
+    if not takes_encoder and encoder is not None:
         others = "every other mode needs one" if mode == "none" else "it is a head on the backbone"
         raise SettingError("encoder", f"must be None in mode {mode}, which takes no encoder; {others}")
-    if takes_one and encoder is None:
+    if takes_encoder and encoder is None:
         raise SettingError("encoder", f"must be a network in mode {mode}, not None; mode none takes no encoder")
     require_network(backbone, "backbone")
     if encoder is not None:
@@ -109,65 +109,70 @@ def network_widths(backbone: Any, encoder: Any, mode: Mode, given: Any) -> tuple
 
 
 def pooled_features(module: nn.Module, images: Any, width: int, name: str) -> Tensor:
-    """The features (B, width) that a network gives for images (B, 3, H, W), or for inputs of another kind.
+    """Return a network's features (B, width) of its inputs, checked.
 
     Args:
         module: the network.
-        images: normalised.
-        width: as its num_features, or feature_dims, says.
-        name: what the network serves as, for errors: "backbone" or "encoder".
+        images: normalised images (B, 3, H, W), or whatever else the network takes.
+        width: the width that num_features or feature_dims declares.
+        name: role of the network, for errors: "backbone" or "encoder".
 
     Raises:
-        SettingError: it gives anything else; says how to mend it.
+        SettingError: the output is anything else; the message says how to fix it.
     """
     features = module(images) if torch.compiler.is_compiling() else _call_network(module, images, name)
     if isinstance(features, Tensor) and features.ndim == 2 and features.shape[1] == width:
         return features
     kind = type(module).__name__
     if not isinstance(features, Tensor):
-        told = f"gives a {type(features).__name__} in place of features (B, {width})"
-        mend = "wrap it in a module that returns them alone"
+        fault = f"gives a {type(features).__name__} instead of features (B, {width})"
+        remedy = "wrap it in a module that returns only them"
     elif features.ndim != 2:
         shape = ", ".join(map(str, features.shape[1:]))
-        told = f"gives (B, {shape}) in place of pooled features (B, {width})"
-        mend = "pool them, as features.mean(dim=(2, 3)) does with maps (B, D, H, W)"
+        fault = f"gives (B, {shape}) instead of pooled features (B, {width})"
+        remedy = "pool them, as features.mean(dim=(2, 3)) does with maps (B, D, H, W)"
     elif features.shape[1] == getattr(module, "num_classes", None):
-        told = f"gives the logits of {features.shape[1]} classes in place of features (B, {width})"
-        mend = "take its head off: num_classes=0 in timm.create_model, or module.reset_classifier(0)"
+        fault = f"gives the logits of {features.shape[1]} classes instead of features (B, {width})"
+        remedy = "remove its head: num_classes=0 in timm.create_model, or module.reset_classifier(0)"
     elif (head := _head_of(module, width, features.shape[1])) is not None:
-        told = f"gives the {features.shape[1]} outputs of its head, {head}, in place of features (B, {width})"
-        mend = f"take it off: module.{head} = torch.nn.Identity()"
+        fault = f"gives the {features.shape[1]} outputs of its head, {head}, instead of features (B, {width})"
+        remedy = f"remove it: module.{head} = torch.nn.Identity()"
     else:
-        told = f"gives features of width {features.shape[1]}, where num_features or feature_dims says {width}"
-        mend = "set that to the width that it gives"
-    raise SettingError(name, f"{kind} {told}; {mend}")
+        fault = f"gives features of width {features.shape[1]}, where num_features or feature_dims says {width}"
+        remedy = "set that to the width that it gives"
+    raise SettingError(name, f"{kind} {fault}; {remedy}")
 
 
 def _call_network(module: nn.Module, images: Any, name: str) -> Any:
-    """What a network gives. SettingError where one of its convolutions fails at the images as they were given.
+    """Call a network. Raise SettingError if one of its convolutions was given `images` itself and does not accept it.
 
-    Images are not looked at before: a network may convert them, or take other channels. Its other errors are its own.
+    Images are not checked beforehand, since a network may convert them or take other channels. All other errors of the
+    network are passed on.
     """
     try:
         return module(images)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        if (layer := _failed_at(images, error)) is None:
+        if (layer := _failed_convolution(images, error)) is None:
             raise
         if images.ndim != 4 or images.shape[1] != layer.in_channels:
-            mend = "; grey images get equal colours: images.expand(-1, 3, -1, -1)" if images.shape[1:2] == (1,) else ""
-            reason = f"must be (B, {layer.in_channels}, H, W) for the {name}, not {tuple(images.shape)}{mend}"
+            hint = "; grey images get equal colours: images.expand(-1, 3, -1, -1)" if images.shape[1:2] == (1,) else ""
+            reason = f"must be (B, {layer.in_channels}, H, W) for the {name}, not {tuple(images.shape)}{hint}"
         elif images.dtype != layer.weight.dtype and not torch.is_autocast_enabled(images.device.type):
             given, own = (str(tensor.dtype).removeprefix("torch.") for tensor in (images, layer.weight))
-            reason = f"are {given}, and the weights of the {name} {own}; give images.to(torch.{own})"
+            reason = f"are {given}, and the weights of the {name} are {own}; give images.to(torch.{own})"
         else:
             raise
         raise SettingError("images", reason) from error
 
 
-def _failed_at(images: Any, error: RuntimeError) -> nn.Conv2d | None:
-    """The convolution that was given this very tensor and failed at it; None if another layer failed."""
+def _failed_convolution(images: Any, error: RuntimeError) -> nn.Conv2d | None:
+    """Return the convolution that was given this very tensor and failed; None if another layer failed.
+
+    Only the traceback knows it after the fact. Forward hooks would cost time in every call, or need a second forward
+    pass, which may change the network's state.
+    """
     for frame, _ in traceback.walk_tb(error.__traceback__):
         layer = frame.f_locals.get("self")
         if isinstance(layer, nn.Conv2d) and any(given is images for given in frame.f_locals.values()):
@@ -176,9 +181,9 @@ def _failed_at(images: Any, error: RuntimeError) -> nn.Conv2d | None:
 
 
 def require_features(module: nn.Module, image_size: int, name: str) -> None:
-    """SettingError unless a network can be kept and gives features for images of this size.
+    """Raise SettingError unless a run can store the network and it gives features of images of this size.
 
-    Tried in evaluation; it stays as it is.
+    Tries two images in evaluation mode; the network is left unchanged.
     """
     require_kept(module, name)
     device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
@@ -187,9 +192,24 @@ def require_features(module: nn.Module, image_size: int, name: str) -> None:
         pooled_features(module, images, num_features(module), name)
 
 
+def forward_flops(network: nn.Module, images: Tensor) -> int:
+    """Count the FLOPs of a forward pass in evaluation mode; a multiplication and an addition count as two."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    network.requires_grad_(False)  # the counter hooks gradients, and fails at a view of a parameter
+    # Fused attention kernels differ between devices, and not all of them are counted.
+    with tried_out(network), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        network(images)
+    for parameter in trained:
+        parameter.requires_grad = True
+    return int(counter.get_total_flops())
+
+
 @contextlib.contextmanager
 def tried_out(module: nn.Module) -> Iterator[None]:
-    """Within, a network is in evaluation and nothing needs a gradient; it and the random numbers stay as they were."""
+    """Put a network into evaluation mode without gradients; restore its mode and the CPU's random state afterwards."""
     before = [(inner, inner.training) for inner in module.modules()]
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -201,15 +221,14 @@ def tried_out(module: nn.Module) -> Iterator[None]:
 
 
 def _head_of(module: nn.Module, width: int, outputs: int) -> str | None:
-    """The name of a network's last layer, if it is linear and maps features of this width to so many outputs."""
-    last = [(name, layer) for name, layer in module.named_modules() if not list(layer.children())]
-    name, layer = last[-1] if last else ("", None)
+    """The name of a network's last layer if it is a linear layer of this shape, else None."""
+    name, layer = [*module.named_modules()][-1]
     is_head = isinstance(layer, nn.Linear) and (layer.in_features, layer.out_features) == (width, outputs)
     return name if is_head and name else None
 
 
 def undecayed(module: nn.Module) -> set[str]:
-    """The parameters, by name, that the modules in it list in `no_weight_decay()`, which is timm's convention."""
+    """Names of the parameters that submodules list in `no_weight_decay()`, which is timm's convention."""
     return {
         f"{prefix}.{name}"
         for prefix, inner in module.named_modules()

@@ -1,4 +1,4 @@
-"""Networks for evaluation alone: batch norm folded into the convolutions before it (ours; the arithmetic is common)."""
+"""Faster evaluation: batch norms folded into the convolutions before them (ours; the arithmetic is common)."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from emoreg.models.backbones import channels_last
 
 M = TypeVar("M", bound=nn.Module)
 
-TOLERANCE = 1e-3  # of folded features, relative to the largest: far above rounding, far below a wrong trace
+TOLERANCE = 1e-3  # difference of features relative to the largest: far above rounding, far below a wrong trace
 
 
 @torch.no_grad()
 def folded(network: nn.Module, images: Tensor) -> nn.Module:
-    """A copy with batch norm folded into the convolutions: the same features up to rounding.
+    """Return a copy with batch norms folded into the convolutions, which gives the same features up to rounding.
 
-    In lower precision it rounds otherwise than the network does, and as much.
+    In lower precision it rounds differently from the network, but no worse.
 
     Args:
-        network: in evaluation; it is not changed.
-        images: (B, 3, H, W), on which the two are compared, in float32 whatever autocast says: rounding to bfloat16
-            would look like a wrong trace.
+        network: in evaluation mode; it is not changed.
+        images: (B, 3, H, W), to compare the two. They are compared in float32 even under autocast, since rounding to
+            bfloat16 would look like a wrong trace.
 
     Returns:
-        The network itself if it has no batch norm, or hooks, which a copy would not call, or if torch.fx cannot trace
-        it or traces it wrongly.
+        The network itself if it has no batch norm; if it has hooks, which a copy would not call; or if torch.fx cannot
+        trace it or traces it wrongly.
     """
     from torch.fx.experimental.optimization import fuse
 
@@ -41,18 +41,18 @@ def folded(network: nn.Module, images: Tensor) -> nn.Module:
         return network
     try:
         with torch.autocast(images.device.type, enabled=False):
-            fast = channels_last(fuse(network))  # of a copy
+            fast = channels_last(fuse(network))  # fuse copies it
             features, expected = fast(images), network(images)
         is_same = (features - expected).abs().max() <= TOLERANCE * expected.abs().max()
     except Exception:  # tracing a user's module may raise anything
-        logging.getLogger(__name__).debug("a network cannot be traced and is used as it is", exc_info=True)
+        logging.getLogger(__name__).debug("a network cannot be traced and is used unfolded", exc_info=True)
         return network
     return fast if is_same else network
 
 
 def with_folded(model: M, networks: Iterable[nn.Module], images: Tensor) -> M:
-    """A copy of a model in which these networks within it are `folded`; the model itself if none of them can be."""
-    found = {id(network): folded(network, images) for network in networks}
-    if all(id(network) == key for key, network in found.items()):
+    """Return a copy of a model with these submodules `folded`; the model itself if none of them can be."""
+    copies = {id(network): folded(network, images) for network in networks}
+    if all(id(network) == key for key, network in copies.items()):
         return model
-    return copy.deepcopy(model, dict(found))  # it takes what is known already for copied
+    return copy.deepcopy(model, dict(copies))  # deepcopy uses the copies in its memo

@@ -1,13 +1,13 @@
 """Gradient budget: each branch starts with the gradient that the plain backbone gets (ours).
 
-Of the loss a · CE(z, y) + a_n · CE(z_n, y) + a_e · CE(z_e, y), while both responses answer alike, the backbone branch
-gets a · (1 - λ₀) + a_n times the gradient of a plain backbone, and the encoder a · λ₀ + a_e times: the mixture alone
-half each, a loss for each response beside it one and a half. Otherwise equal runs would then compare step sizes. A
-*matched* budget divides the gradients by these two numbers, in the backward pass only.
+Under the loss a · CE(z, y) + a_n · CE(z_n, y) + a_e · CE(z_e, y), as long as both responses are equal, the backbone
+branch gets a · (1 - λ₀) + a_n times the gradient of a plain backbone, and the encoder a · λ₀ + a_e times. With λ₀ = 0.5
+that is 0.5 for the loss of the mixture alone, and 1.5 if each response has a loss of weight 1 too. Comparing such runs
+with a plain backbone would compare step sizes. A *matched* budget divides the gradients by these two numbers, in the
+backward pass only.
 
-What it does not do: nothing is matched after the start, when one branch may take over the residual of the other; an
-optimiser that divides by the gradient's size (AdamW, Muon) does not feel it; D(z_n, z_e) is left out, as it is 0 while
-both answer alike.
+Limits: nothing is matched after the start, when one branch may take over the residual of the other. Optimisers that
+normalise gradients (AdamW, Muon) are not affected. D(z_n, z_e) is left out, as it is 0 while both responses are equal.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from emoreg.errors import SettingError
 class GradientScale(NamedTuple):
     """Factors of the gradients in a backward pass; see `RegulatedClassifier.respond`."""
 
-    non_emotional: float = 1.0  # at z_n; features mixed: at f(x)
-    emotional: float = 1.0  # at z_e; features mixed: at P e(x)
-    rho: float = 1.0  # at the log-odds of λ, before ρ and the gate
+    non_emotional: float = 1.0  # at z_n; with mix "features" at f(x)
+    emotional: float = 1.0  # at z_e; with mix "features" at P e(x)
+    rho: float = 1.0  # at the log-odds of λ, so for ρ and the gate
 
 
 UNSCALED = GradientScale()
 
 
 def expected_start(mode: Mode, lam: float) -> float:
-    """λ₀, where λ is expected to start: `lam`, or the mean of the draw, which is the method's own."""
+    """The expected starting value λ₀ of λ: `lam`, or 0.5, the mean of the draw, in the random modes."""
     return 0.5 if mode in ("random", "random_learned") else lam
 
 
 def gradient_shares(weights: LossWeights, start: float) -> tuple[float, float]:
-    """What backbone branch and encoder get at the start of the gradient of a plain backbone, as the loss gives it.
+    """Gradients of backbone branch and encoder at the start, before scaling, in units of the plain backbone's.
 
-    Features mixed, these are the shares of the trunks and the projection; the shared head gets a + a_n + a_e.
+    With mix "features" they apply to the trunks and the projection; the shared head gets a + a_n + a_e.
 
     Args:
         weights: a, a_n and a_e.
@@ -56,10 +56,10 @@ def gradient_shares(weights: LossWeights, start: float) -> tuple[float, float]:
 def matched_scale(weights: LossWeights, start: float) -> GradientScale:
     """The factors that give both branches the gradient of a plain backbone, and λ that of CE(z, y) with weight 1.
 
-    The factors are the same whatever is mixed; only the place where they apply differs.
+    The factors do not depend on what is mixed; only the place where they apply does.
 
     Args:
-        weights: of the loss. Without a regulated loss (a = 0) λ gets no gradient, and none is scaled.
+        weights: of the loss. With a = 0 λ gets no gradient, and its factor is 1.
         start: λ₀; see `expected_start`.
 
     Raises:
@@ -74,7 +74,7 @@ def matched_scale(weights: LossWeights, start: float) -> GradientScale:
 
 
 def describe_budget(recipe: TrainRecipe) -> str:
-    """The budget of a recipe in a line, for plan and report."""
+    """Describe the budget of a recipe in one line, for plan and report."""
     if not recipe.has_two_responses:
         return "one network: nothing to match"
     weights, regulation = recipe.loss_weights, recipe.regulation
@@ -93,14 +93,14 @@ def describe_budget(recipe: TrainRecipe) -> str:
 
 
 def scale_gradient(x: Tensor, factor: float | Tensor) -> Tensor:
-    """x itself, bit for bit; in the backward pass its gradient is multiplied by `factor`, a number or a scalar."""
+    """Return x unchanged; in the backward pass its gradient is multiplied by `factor`, a number or scalar tensor."""
     if not isinstance(factor, Tensor) and factor == 1:
         return x
     return cast(Tensor, _ScaledGradient.apply(x, factor))
 
 
 class _ScaledGradient(torch.autograd.Function):
-    generate_vmap_rule = True  # for gradients of each sample, torch.func.vmap(torch.func.grad(...))
+    generate_vmap_rule = True  # for per-sample gradients, torch.func.vmap(torch.func.grad(...))
 
     @staticmethod
     def forward(x: Tensor, factor: float | Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What goes into the loss of a regulated classifier, checked before PyTorch takes one thing for another."""
+"""Checks of the loss's inputs, before PyTorch misinterprets them."""
 
 from __future__ import annotations
 
@@ -16,55 +16,53 @@ from emoreg.errors import SettingError
 DEFAULT_WEIGHTS = {has_two: LossSettings().weights(has_two) for has_two in (False, True)}
 TASKS: tuple[Task, ...] = get_args(Task)
 NAMES = {"multilabel": "a multilabel task", "regression": "a regression"}
-ROUNDING = 0.02  # of probabilities that add up to 1: mixed and smoothed in bfloat16 they are off by up to 0.01
-IGNORED = -100  # of `cross_entropy`: an image without a label
+ROUNDING = 0.02  # tolerance of a sum of probabilities: mixed and smoothed in bfloat16 it is off by up to 0.01
+IGNORED = -100  # the default ignore_index of `cross_entropy`: an image without a label
 NOTHING = "nothing to train: set the weight of the regulated response, or of one that exists, above 0"
 
 
 def checked_weights(weights: Any) -> LossWeights:
-    """The weights of a loss, from a LossWeights or its numbers in order. SettingError for anything else."""
+    """Return the weights of a loss from a LossWeights or a sequence of numbers. Raise SettingError for others."""
     if isinstance(weights, LossSettings):
         raise SettingError("weights", "must be a LossWeights, not a LossSettings; give its weights(has_two=True)")
     if not isinstance(weights, tuple | list) or len(weights) not in (3, 4):
-        what = weights if isinstance(weights, int | float | str) else f"a {type(weights).__name__}"
-        raise SettingError("weights", f"must be a LossWeights(a, a_n, a_e, m), not {what}")
-    given = weights if isinstance(weights, LossWeights) else LossWeights(*weights)
-    for name, weight in zip(given._fields, given, strict=True):
+        given = weights if isinstance(weights, int | float | str) else f"a {type(weights).__name__}"
+        raise SettingError("weights", f"must be a LossWeights(a, a_n, a_e, m), not {given}")
+    weights = LossWeights(*weights)
+    for name, weight in weights._asdict().items():
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
             raise SettingError(f"weights.{name}", f"must be a number, at least 0 and finite, not {weight!r}")
-    return given
+    return weights
 
 
 def require_labels(labels: Any, logits: Tensor, task: Task = "classification") -> None:
-    """SettingError for labels of another kind than a task has; see `models.answers`."""
+    """Raise SettingError for labels whose shape, dtype or values do not fit the task; see `models.answers`."""
     if not isinstance(labels, Tensor):
         raise SettingError("labels", f"must be a tensor, not a {type(labels).__name__}; give torch.tensor(labels)")
-    count, shape = len(logits), tuple(labels.shape)
     if task not in TASKS:
         typed_value(Task, task, "task")
     if task != "classification":
         _require_values(labels, logits, task)
-        return
-    if shape == (count,) and labels.dtype in (torch.int64, torch.uint8):
+    elif labels.shape == logits.shape[:1] and labels.dtype in (torch.int64, torch.uint8):
         _require_indices(labels, logits.shape[1])
-        return
-    if shape == tuple(logits.shape) and labels.is_floating_point():
+    elif labels.shape == logits.shape and labels.is_floating_point():
         _require_probabilities(labels)
-        return
-    if shape == (count,):
-        reason = f"must be int64, not {_dtype(labels)}; give labels.long()"
-    elif shape == (count, 1):
-        reason = f"must be of shape ({count},), not {shape}; give labels[:, 0]"
     else:
-        reason = (
-            f"must be class indices ({count},), or of mixed images probabilities {tuple(logits.shape)}, "
-            f"not {_dtype(labels)} {shape}"
-        )
-    raise SettingError("labels", reason)
+        raise SettingError("labels", _fault_of_class_labels(labels, logits))
+
+
+def _fault_of_class_labels(labels: Tensor, logits: Tensor) -> str:
+    count, shape = len(logits), tuple(labels.shape)
+    if shape == (count,):
+        return f"must be int64, not {_dtype(labels)}; give labels.long()"
+    if shape == (count, 1):
+        return f"must be of shape ({count},), not {shape}; give labels[:, 0]"
+    probabilities = f"probabilities {tuple(logits.shape)} of mixed images"
+    return f"must be class indices ({count},) or {probabilities}, not {_dtype(labels)} {shape}"
 
 
 def _require_probabilities(labels: Tensor) -> None:
-    """SettingError for a row that is no distribution over the classes."""
+    """Raise SettingError for a row that is not a distribution over the classes."""
     if not _can_be_read(labels):
         return
     sums = labels.sum(dim=1, dtype=torch.float32)
@@ -73,26 +71,26 @@ def _require_probabilities(labels: Tensor) -> None:
         return
     row = int(is_wrong.nonzero()[0])
     total, least = sums[row].item(), labels[row].min().item()
-    if math.isnan(total) or math.isinf(total):
+    if not math.isfinite(total):
         reason = f"must be finite, and row {row} is not"
     elif least < 0:
         reason = f"must be probabilities of the classes, not {least:g} as in row {row}; values need task='regression'"
     else:
         is_multi_hot = ((labels[row] == 0) | (labels[row] == 1)).all()
-        mend = "several labels an image need task='multilabel'" if is_multi_hot else "divide each row by its sum"
-        reason = f"must be probabilities of the classes, which add up to 1, not to {total:g} as in row {row}; {mend}"
+        hint = "several labels an image need task='multilabel'" if is_multi_hot else "divide each row by its sum"
+        reason = f"must be probabilities of the classes, which add up to 1, not to {total:g} as in row {row}; {hint}"
     raise SettingError("labels", reason)
 
 
 def _require_values(labels: Tensor, logits: Tensor, task: Task) -> None:
-    """SettingError for labels that are not a number for each output; of several labels, from 0 to 1."""
+    """Raise SettingError for labels that are not one number per output, in a multilabel task from 0 to 1."""
     wanted = "from 0 (absent) to 1 (present)" if task == "multilabel" else "values"
     if labels.shape != logits.shape or not labels.is_floating_point():
-        mend = "; give labels.float()" if labels.shape == logits.shape else "; a column for each output"
+        hint = "; give labels.float()" if labels.shape == logits.shape else "; a column for each output"
         if labels.shape == logits.shape[:1] and logits.shape[1] == 1:
-            mend = "; give labels[:, None].float()"
+            hint = "; give labels[:, None].float()"
         given, kind = f"{_dtype(labels)} {tuple(labels.shape)}", NAMES[task]
-        raise SettingError("labels", f"must be float {tuple(logits.shape)}, {wanted}, in {kind}, not {given}{mend}")
+        raise SettingError("labels", f"must be float {tuple(logits.shape)}, {wanted}, in {kind}, not {given}{hint}")
     if not _can_be_read(labels):
         return
     least, largest = labels.min().item(), labels.max().item()
@@ -104,7 +102,7 @@ def _require_values(labels: Tensor, logits: Tensor, task: Task) -> None:
 
 
 def _can_be_read(labels: Tensor) -> bool:
-    """Whether there are values, on a CPU and not in a graph: a GPU would have to be waited for."""
+    """Whether there are values that can be checked without a graph break or waiting for a GPU."""
     if labels.device.type != "cpu" or torch.compiler.is_compiling() or not labels.numel():
         return False
     try:
@@ -119,43 +117,40 @@ def _dtype(labels: Tensor) -> str:
 
 
 def _require_indices(labels: Tensor, classes: int) -> None:
-    """SettingError for an index outside 0 to K - 1."""
+    """Raise SettingError for an index outside 0 to K - 1."""
     if not _can_be_read(labels):
         return
     lowest, highest = int(labels.min()), int(labels.max())
     if highest == IGNORED:
-        raise SettingError(
-            "labels", f"are {IGNORED} (no label) in every image, whose mean loss is none; skip the batch"
-        )
+        raise SettingError("labels", f"are {IGNORED} (no label) in every image, so there is no loss; skip the batch")
     if highest >= classes or IGNORED < lowest < 0:
         wrong = highest if highest >= classes else lowest
         raise SettingError("labels", f"must be 0 to {classes - 1}, the indices of {classes} classes, not {wrong}")
 
 
 def require_smoothing(label_smoothing: float, task: Task = "classification") -> None:
-    """SettingError for a label smoothing outside [0, 1), and for one of values, which have no other answers."""
+    """Raise SettingError for label smoothing outside [0, 1), or above 0 in a regression."""
     if not 0 <= label_smoothing < 1:
         raise SettingError("label_smoothing", f"must lie in [0, 1), not {label_smoothing}")
     if label_smoothing and task == "regression":
-        raise SettingError("label_smoothing", f"must be 0 in a regression, not {label_smoothing:g}: values have none")
+        raise SettingError("label_smoothing", f"must be 0 in a regression, not {label_smoothing:g}")
 
 
 def checked_class_weights(given: Any, classes: int, task: Task) -> Tensor | None:
-    """The weights of K classes as float32 (K,), from a tensor or a list of numbers; None for none.
+    """Return the weights of K classes as float32 (K,), from a tensor or a sequence of numbers; None stays None.
 
     Raises:
-        SettingError: weights of classes where an image has not one class; other than K, or none that is a weight.
+        SettingError: the task is not classification; not K numbers; invalid weights.
     """
     if given is None:
         return None
     if task != "classification":
-        raise SettingError("class_weights", f"must be None in a {task}: an image has no one class")
+        raise SettingError("class_weights", f"must be None in {NAMES[task]}: images do not have exactly one class")
     try:
         weights = torch.as_tensor(given, dtype=torch.float32)
     except (TypeError, ValueError, RuntimeError):
-        raise SettingError(
-            "class_weights", f"must be a number for each of {classes} classes, not {shown(given)}"
-        ) from None
+        reason = f"must be a number for each of {classes} classes, not {shown(given)}"
+        raise SettingError("class_weights", reason) from None
     if tuple(weights.shape) != (classes,):
         raise SettingError("class_weights", f"must be of shape ({classes},), not {tuple(weights.shape)}")
     if _can_be_read(weights) and not (weights.isfinite().all() and weights.min() >= 0 and weights.max() > 0):

@@ -1,4 +1,4 @@
-"""The architectures that timm does not have, by name: the classic ResNets, and speednet."""
+"""Architectures that timm does not have, by name: the classic ResNets and speednet."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ OURS = (*(f"resnet{depth}" for depth in CLASSIC_DEPTHS), SPEEDNET)
 
 
 def our_width(name: str) -> int:
-    """The own width of one of `OURS`."""
+    """The default width of one of `OURS`."""
     return SPEEDNET_WIDTH if name == SPEEDNET else CLASSIC_WIDTH
 
 
 def build_our_network(settings: BackboneSettings, image_size: int) -> nn.Module:
-    """One of `OURS`.
+    """Build one of `OURS`, with random weights.
 
     Args:
-        settings: the architecture; its weights are drawn.
+        settings: the architecture.
         image_size: side of the square input in pixels.
 
     Raises:
-        SettingError: a setting that it does not have; images that are too small for it.
+        SettingError: a setting that the architecture does not have; images that are too small for it.
     """
     for key in ("patch_size", "drop_path", "pretrained", "pool", "class_token"):
         if getattr(settings, key):
@@ -41,6 +41,6 @@ def build_our_network(settings: BackboneSettings, image_size: int) -> nn.Module:
 
 
 def refuse_zero_gamma(settings: BackboneSettings) -> None:
-    """SettingError if it is given, for an architecture that is no ResNet."""
+    """Raise SettingError if zero_gamma is set, for an architecture that is not a ResNet."""
     if settings.zero_gamma is not None:
         raise SettingError("zero_gamma", f"{settings.name} does not have it, only ResNets do; leave it out")

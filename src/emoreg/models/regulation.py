@@ -1,15 +1,15 @@
 """Emotional Regulation: balancing a non-emotional and an emotionally influenced response.
 
-Stated by the source (arXiv:2606.13081): two responses, one through a plain backbone f and one through an
-emotional encoder e that was pre-trained on affective images, are balanced end to end; the balance may be
-fixed, random or learned. Ours, as the public summaries leave it open: the equation, λ's parametrisation,
-its granularity, and what else may be mixed. With image x (B, 3, H, W), K classes and heads h_n, h_e:
+Stated by the source (arXiv:2606.13081): two responses, one through a plain backbone f and one through an emotional
+encoder e that was pre-trained on affective images, are balanced end to end; the balance may be fixed, random or
+learned. Ours, because the public summaries leave it open: the equation, the parametrisation of λ, its granularity, and
+what is mixed. With images x (B, 3, H, W), K classes and linear heads h_n, h_e:
 
     z_n = h_n(f(x))        z_e = h_e(e(x))        z = (1 - λ) · z_n + λ · z_e        λ in [0, 1]
 
-By default probabilities are mixed in place of logits, and each response has a loss of its own beside that of the
-mixture (ours, `regulation_loss`): one loss on a mixture lets one branch answer for both. Several labels and values are
-answered in the same way (ours, `models.answers`).
+By default probabilities are mixed instead of logits, and each response has a loss of its own beside the loss of the
+mixture (ours, `regulation_loss`): with a loss of the mixture alone, one branch can do the work of both. Multilabel
+classification and regression work in the same way (ours, `models.answers`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from emoreg.models.relatives.heads import own_rules, relative_head
 
 
 class Response(NamedTuple):
-    """The full output of a regulated classifier. All logits are (B, K); of a regression they are the values."""
+    """The full output of a regulated classifier. All logits are (B, K); in a regression they are the values."""
 
     logits: Tensor  # regulated: z
     non_emotional: Tensor  # z_n
@@ -50,22 +50,22 @@ class Response(NamedTuple):
 class Regulation(nn.Module):
     """The regulation λ: a constant, a random draw, or σ(ρ) with a trained ρ (ours).
 
-    A constant λ is stored as the buffer `lam`, a trained one as the parameter `rho`, its log-odds. While it is held
-    (`hold`), a trained one stays where it is in training: what trains it gets no gradient (ours).
+    A constant λ is stored as the buffer `lam`, a trained one as the parameter `rho`, its log-odds. `hold` suspends the
+    training of λ: ρ and the gate then get a gradient of zero (ours).
 
     Args:
         mode: "fixed", "random" (U(0, 1) per sample and step in training, its mean 0.5 in evaluation),
             "learned" (starts at `lam`) or "random_learned" (starts at a draw from U(0, 1) by `seed`).
-        granularity: "scalar"; for the learned modes also "per_class", or "per_sample" from a linear gate on both
-            features that starts as the scalar would.
+        granularity: "scalar"; in the learned modes also "per_class", or "per_sample" from a linear gate on both
+            features, which starts with the λ of "scalar" for every sample.
         lam: the constant of "fixed", the start of "learned", in [0, 1].
         num_classes: K.
         gate_features: D + De, the width of both features together.
-        seed: of the start of "random_learned". Draws in training come from torch's default generator, as dropout's do.
+        seed: of the start of "random_learned". Draws in training come from torch's default generator, like dropout's.
     """
 
-    lam: Tensor  # (1, 1), of a constant λ
-    pace: Tensor  # (), of a trained λ: its share of the gradient, 0 while it is held and else 1
+    lam: Tensor  # (1, 1), a constant λ
+    pace: Tensor  # (), factor of the gradient of a trained λ: 0 while it is held, else 1
 
     def __init__(
         self,
@@ -81,11 +81,11 @@ class Regulation(nn.Module):
         self.expected_start = expected_start(mode, lam)  # λ₀, in expectation over draws
         width = num_classes if granularity == "per_class" else 1
         start = torch.full((1, width), self.expected_start)
-        if mode == "random_learned":  # a σ that starts saturated would hardly learn
+        if mode == "random_learned":  # clamped, because a saturated σ would hardly learn
             start = torch.rand(1, width, generator=torch.Generator().manual_seed(seed)).clamp(0.01, 0.99)
         if mode in LEARNED:
             self.rho = nn.Parameter(start.logit())
-            self.register_buffer("pace", torch.ones(()), persistent=False)  # on the device, for steps that are captured
+            self.register_buffer("pace", torch.ones(()), persistent=False)  # a tensor, for captured CUDA graphs
         else:
             self.register_buffer("lam", start)
         self.gate: nn.Linear | None = None
@@ -98,15 +98,15 @@ class Regulation(nn.Module):
         return {"rho", "gate.weight"}
 
     def hold(self, is_held: bool) -> None:
-        """Keep a trained λ as it is in the steps from here on, or train it again; of others it changes nothing."""
+        """Suspend the training of λ, or resume it; no effect in the other modes."""
         if self.mode in LEARNED:
             self.pace.fill_(not is_held)
 
     def forward(self, features: Tensor, emotional_features: Tensor) -> Tensor:
-        """The log-odds of λ: (1, 1), (1, K) per class, (B, 1) per sample or drawn.
+        """The log-odds of λ: (1, 1), (1, K) per class, or (B, 1) per sample or drawn.
 
-        Log-odds, because mixing probabilities needs log λ and log(1 - λ) without rounding to 0 or 1; ±∞ for a λ of
-        1 or 0. Features are f(x) (B, D) and e(x) (B, De).
+        Log-odds, because mixing probabilities needs log λ and log(1 - λ) without rounding to 0 or 1; ±∞ if λ is 1 or
+        0. Features are f(x) (B, D) and e(x) (B, De).
         """
         if self.mode == "random" and self.training:
             return torch.rand(len(features), 1, device=features.device).logit()
@@ -118,43 +118,45 @@ class Regulation(nn.Module):
         return scale_gradient(log_odds, self.pace) if self.training else log_odds
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """As `nn.Module`'s; the first edition stored the log-odds ρ of a constant λ too."""
+        """Also load states of the first edition, which stored the log-odds ρ of a constant λ too."""
         if self.mode not in LEARNED and f"{prefix}rho" in state_dict:
             state_dict[f"{prefix}lam"] = state_dict.pop(f"{prefix}rho").sigmoid()
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class RegulatedClassifier(nn.Module):
-    """A classifier around two backbones; `forward` returns the regulated logits z (B, K), or the whole response.
+    """A classifier with two branches; `forward` returns the regulated logits z (B, K), or the whole response.
 
     Args:
-        backbone: f, any module that maps inputs to features (B, D): images (B, 3, H, W), or whatever both modules
-            take as their one argument, such as a tensor of tokens or a dictionary of them.
+        backbone: f, any module that maps inputs to features (B, D). Inputs are images (B, 3, H, W), or whatever both
+            modules take as their one argument, such as a tensor of tokens or a dictionary of them.
         encoder: e, any module that maps the same inputs to features (B, De); None if and only if mode is "none" or a
-            relative's.
-        num_classes: K, also of labels or values.
-        mode: "none", "fixed", "random", "learned" or "random_learned", or as reports have it "Backbone", "E-Reg",
-            "Rand-E-Reg", "Learn-E-Reg" or "Rand-Learn-E-Reg"; see `Regulation`. A recipe's mode "transfer" is "none"
-            around the encoder. "embp", "bel" and "liaenn" have the head of a relative (`models.relatives`).
+            relative.
+        num_classes: K, the number of classes, labels or values.
+        mode: "none", "fixed", "random", "learned" or "random_learned", or their names in reports: "Backbone", "E-Reg",
+            "Rand-E-Reg", "Learn-E-Reg" or "Rand-Learn-E-Reg"; see `Regulation`. "embp", "bel" and "liaenn" have the
+            head of a relative (`models.relatives`). For a recipe's mode "transfer", use "none" with the encoder as
+            backbone.
         granularity: of λ; see `Regulation`.
-        mix: "probabilities" (of values, their means), "logits", or "features": z = h_n((1 - λ) · f(x) + λ · P e(x)),
-            with a linear P: De -> D where the widths differ, and z_e = h_n(P e(x)).
+        mix: "probabilities" (in a regression the values), "logits", or "features": z = h_n((1 - λ) · f(x) + λ · P e(x))
+            and z_e = h_n(P e(x)), with a linear P: De -> D if the widths differ.
         lam: constant or start of λ, in [0, 1].
-        freeze_encoder: keep e's weights and batch statistics unchanged. Without it what learns of e is what takes
-            gradients already, such as its adapters alone, and batch statistics move in training even if nothing does.
+        freeze_encoder: keep e's weights and batch statistics unchanged. If false, the parameters of e that require
+            gradients are trained (all, or adapters alone, say), and its batch statistics are updated in training.
         feature_dims: (D, De) for modules without timm's `num_features`; De is ignored without an encoder.
         seed: of the start of λ in mode "random_learned", which `torch.manual_seed` does not change.
-        task: "classification", one of K classes; "multilabel", any of K labels, z their log-odds; or "regression", K
-            values, which z are. See `models.answers`.
+        task: "classification", one of K classes; "multilabel", any of K labels with z their log-odds; or "regression",
+            K values z. See `models.answers`.
 
     Raises:
-        SettingError: an unknown word (the nearest is named); λ outside [0, 1]; combinations that have no meaning; an
-            encoder in mode "none", or none in another mode; what is no network; unknown feature widths.
+        SettingError: an unknown word (the closest match is suggested); λ outside [0, 1]; a combination without
+            meaning; an encoder in mode "none", or none in another mode; a network that is not a module; unknown feature
+            widths.
     """
 
-    regulation: Any  # a Regulation, or a module of one's own with what is used of it
+    regulation: Any  # a Regulation, or a user-supplied module with the same interface
 
-    if TYPE_CHECKING:  # nn.Module's gives Any
+    if TYPE_CHECKING:  # the types that nn.Module.__call__ hides
 
         @overload
         def __call__(self, images: Any, whole: Literal[False] = False) -> Tensor: ...
@@ -185,38 +187,25 @@ class RegulatedClassifier(nn.Module):
             mix=typed_value(Mixing, mix, "mix"),
         )
         self.mode, self.mix = settings.mode, settings.mix
-        self.gradient_scale: GradientScale | None = None  # until a loss is made from it
         self.task: Task = typed_value(Task, task, "task")
         self.num_classes: int = typed_value(int, num_classes, "num_classes")
         self.freeze_encoder: bool = typed_value(bool, freeze_encoder, "freeze_encoder")
-        self.widths = network_widths(backbone, encoder, self.mode, feature_dims)  # D and De
+        self.widths = width, emotional_width = network_widths(backbone, encoder, self.mode, feature_dims)  # D and De
+        _check_classifier(self, typed_value(int, seed, "seed"), encoder is backbone)
         self.sees_images = sees_images(backbone)
-        if typed_value(int, seed, "seed") < 0:
-            raise SettingError("seed", f"must be at least 0, not {seed}")
-        if self.freeze_encoder and encoder is backbone:
-            reason = (
-                "must be false where one module is backbone and encoder; for two give copy.deepcopy of it as encoder"
-            )
-            raise SettingError("freeze_encoder", reason)
-        fewest = 2 if self.task == "classification" else 1
-        if self.num_classes < fewest:
-            hint = "; one label that an image has or not is task='multilabel'" if num_classes == 1 else ""
-            raise SettingError("num_classes", f"must be at least {fewest}, not {num_classes}{hint}")
-        width, emotional_width = self.widths
+        self.gradient_scale: GradientScale | None = None  # set by RegulationLoss
         self.backbone = backbone
         self.head: nn.Module = nn.Linear(width, self.num_classes)  # h_n
         if self.mode in RELATIVES:
-            if self.task != "classification":
-                raise SettingError("task", f"must be classification in mode {self.mode}, not {self.task}")
             self.head = relative_head(self.mode, self.head)
         self.encoder = encoder
         if encoder is None:
             return
         self.projection: nn.Module = nn.Identity()
-        if self.mix == "features" and emotional_width != width:
-            self.projection = nn.Linear(emotional_width, width)  # P
         if self.mix != "features":
             self.emotional_head = nn.Linear(emotional_width, self.num_classes)  # h_e
+        elif emotional_width != width:
+            self.projection = nn.Linear(emotional_width, width)  # P
         gate_features = width + emotional_width
         self.regulation = Regulation(
             self.mode, settings.granularity, settings.lam, self.num_classes, gate_features, int(seed)
@@ -225,20 +214,21 @@ class RegulatedClassifier(nn.Module):
             encoder.requires_grad_(False)
 
     def train(self, mode: bool = True) -> RegulatedClassifier:
-        """As `nn.Module.train`, but a frozen encoder's batch norm and dropout stay in evaluation."""
+        """As `nn.Module.train`, but batch norm and dropout of a frozen encoder stay in evaluation mode."""
         super().train(mode)
         if self.encoder is not None and self.freeze_encoder:
             self.encoder.eval()
         return self
 
     def no_weight_decay(self) -> set[str]:
-        """Parameters that weight decay must leave alone, which timm's optimisers heed: λ's, and tokens of ViTs."""
+        """Parameters exempt from weight decay (timm's convention): those of λ, and tokens of ViTs."""
         return undecayed(self)
 
     def forward(self, images: Any, whole: bool = False) -> Tensor | Response:
-        """Regulated logits (B, K) of images (B, 3, H, W), or of other inputs, or the whole response, for a loss.
+        """Return the regulated logits (B, K) of images (B, 3, H, W) or other inputs, or with `whole` the response.
 
-        Wrappers such as DistributedDataParallel synchronise gradients through `forward` alone, not through `respond`.
+        Compute losses from `forward`, not `respond`, under wrappers such as DistributedDataParallel, which synchronise
+        gradients in `forward` only.
         """
         response = self.respond(images)
         return response if whole else response.logits
@@ -246,17 +236,17 @@ class RegulatedClassifier(nn.Module):
     def respond(
         self, images: Any, emotional_features: Tensor | None = None, scale: GradientScale | None = None
     ) -> Response:
-        """Both responses, λ and the regulated logits.
+        """Return both responses, λ and the regulated logits.
 
         Args:
-            images: normalised, (B, 3, H, W); or the inputs of networks that take others.
-            emotional_features: e(x) (B, De) if it is known already, as a frozen encoder's may be; None to compute it.
-            scale: of the gradients that come back through z_n, z_e (features mixed: f(x), P e(x)) and λ; the response
-                is the same, bit for bit. `matched_scale` makes one. None for the classifier's `gradient_scale`, which
-                `RegulationLoss` sets, in training, and for 1 in evaluation, where gradients explain answers.
+            images: normalised images (B, 3, H, W), or whatever else the networks take.
+            emotional_features: e(x) (B, De) if already computed, such as a frozen encoder's; None to compute it.
+            scale: factors of the gradients at z_n, z_e (with mix "features" at f(x), P e(x)) and λ, such as from
+                `matched_scale`; they do not change the response. None for the classifier's `gradient_scale`, which
+                `RegulationLoss` sets, in training, and for 1 in evaluation, where gradients explain predictions.
 
         Raises:
-            SettingError: pixels in place of images; a network that does not give the features that it says.
+            SettingError: 8-bit pixels or a single image; a network whose features do not have the declared width.
         """
         if self.sees_images:
             require_images(images)
@@ -289,26 +279,39 @@ class RegulatedClassifier(nn.Module):
         return Response(logits, non_emotional, emotional, lam)
 
     def branches(self) -> tuple[list[nn.Parameter], ...]:
-        """The parameters of f and h_n; of e, P and h_e; and of λ. Whatever both branches share is in the first.
+        """Three groups of parameters: f and h_n; e, P and h_e; λ. Parameters that both branches share are in the first.
 
-        What a relative's head trains by a rule of its own is in none.
+        Parameters that a relative's head trains by its own rule are in none.
         """
-        places = {"encoder": 1, "projection": 1, "emotional_head": 1, "regulation": 2}
+        group_of = {"encoder": 1, "projection": 1, "emotional_head": 1, "regulation": 2}
         groups: tuple[list[nn.Parameter], ...] = ([], [], [])
         local = own_rules(self)
-        for name, parameter in ((name, each) for name, each in self.named_parameters() if name not in local):
-            groups[places.get(name.partition(".")[0], 0)].append(parameter)
+        for name, parameter in self.named_parameters():
+            if name not in local:
+                groups[group_of.get(name.partition(".")[0], 0)].append(parameter)
         return groups
 
     @property
     def lam(self) -> Tensor | None:
-        """λ in evaluation: (1, 1) or (1, K).
-
-        None without an emotional branch, and with a λ per sample: `respond` returns each sample's.
-        """
+        """λ in evaluation, (1, 1) or (1, K). None without an emotional branch, or if each sample has its own λ."""
         if self.encoder is None or self.regulation.gate is not None:
             return None
         return self.regulation.rho.detach().sigmoid() if self.mode in LEARNED else self.regulation.lam
+
+
+def _check_classifier(classifier: RegulatedClassifier, seed: int, is_shared: bool) -> None:
+    """Raise SettingError for settings that have no meaning together; `is_shared` if f and e are one module."""
+    if seed < 0:
+        raise SettingError("seed", f"must be at least 0, not {seed}")
+    if classifier.freeze_encoder and is_shared:
+        reason = "must be false if one module is both backbone and encoder; for two give copy.deepcopy of it as encoder"
+        raise SettingError("freeze_encoder", reason)
+    count, fewest = classifier.num_classes, 2 if classifier.task == "classification" else 1
+    if count < fewest:
+        hint = "; for one label that an image may have give task='multilabel'" if count == 1 else ""
+        raise SettingError("num_classes", f"must be at least {fewest}, not {count}{hint}")
+    if classifier.mode in RELATIVES and classifier.task != "classification":
+        raise SettingError("task", f"must be classification in mode {classifier.mode}, not {classifier.task}")
 
 
 def regulation_loss(
@@ -322,43 +325,38 @@ def regulation_loss(
     """a · CE(z, y) + a_n · CE(z_n, y) + a_e · CE(z_e, y) + m · D(z_n, z_e)   (ours)
 
     Args:
-        response: of a regulated classifier, logits (B, K).
-        labels: y, class indices (B,), or of mixed images probabilities (B, K); of the other tasks (B, K).
-        weights: a, a_n, a_e and m, of `disagreement`; None for 0.5, 0.75, 0.75 and 0, without an emotional branch for
-            CE(z, y) alone. a = 0 trains the two responses independently, as an ensemble; (1, 0, 0), with logits mixed,
-            is the plainest reading of the source. A term of weight 0 is not computed; a_e and m are ignored without an
-            emotional branch.
+        response: of a regulated classifier, with logits (B, K).
+        labels: y, class indices (B,), or probabilities (B, K) of mixed images; (B, K) in the other tasks.
+        weights: a, a_n, a_e and m, the weight of `disagreement`; None for 0.5, 0.75, 0.75 and 0, or without an
+            emotional branch for CE(z, y) alone. a = 0 trains the two responses independently, as an ensemble; (1, 0, 0)
+            with mix "logits" is the plainest reading of the source. A term of weight 0 is not computed; a_e and m are
+            ignored without an emotional branch.
         label_smoothing: in [0, 1), for the three terms with labels.
-        class_weights: numbers (K,), taken as float32, of the classes in the three terms with labels; at least 0, and
-            not all 0; None for 1. A term is then the sum
-            of the images' weighted losses divided by the number of images, not by the sum of their weights: so the
-            parts of a batch add up to it, and labels that are probabilities count as their parts do.
-        task: what is answered; the losses of other tasks stand in place of CE, see `models.answers`.
+        class_weights: numbers (K,), at least 0 and not all 0, cast to float32, for the three terms with labels; None
+            for 1. A term is then the sum of the images' weighted losses divided by the number of images, not by the sum
+            of their weights, so that the losses of the parts of a batch add up.
+        task: of the classifier; the other tasks replace CE by their own loss, see `models.answers`.
 
     Raises:
-        SettingError: no term is left; logits in place of a response; labels of another kind, or negative weights; a
-            label smoothing of values, or weights of classes where there are none.
+        SettingError: no term is left; logits instead of a response; labels that do not fit the task; negative weights;
+            label smoothing in a regression, or class weights in a task without classes.
     """
-    _require_response(response)
+    if not isinstance(response, Response):
+        given = "logits" if isinstance(response, Tensor) else f"a {type(response).__name__}"
+        hint = "classifier(images, whole=True) and classifier.respond(images) give one"
+        raise SettingError("response", f"must be a Response, not {given}; {hint}")
     require_labels(labels, response.logits, task)
     require_smoothing(label_smoothing, task)
-    of_classes = checked_class_weights(class_weights, response.logits.shape[1], task)
+    class_weights = checked_class_weights(class_weights, response.logits.shape[1], task)
     weights = DEFAULT_WEIGHTS[response.emotional is not None] if weights is None else checked_weights(weights)
-    answers = (response.logits, response.non_emotional, response.emotional)
+    outputs = (response.logits, response.non_emotional, response.emotional)
     terms = [
-        weight * answer_loss(answer, labels, label_smoothing, of_classes, task)
-        for weight, answer in zip(weights[:3], answers, strict=True)
-        if weight and answer is not None
+        weight * answer_loss(output, labels, label_smoothing, class_weights, task)
+        for weight, output in zip(weights[:3], outputs, strict=True)
+        if weight and output is not None
     ]
     if not terms:
         raise SettingError("weights", NOTHING)
     if weights.mutual and response.emotional is not None:
         terms.append(weights.mutual * disagreement(response.non_emotional, response.emotional, task))
     return torch.stack(terms).sum()
-
-
-def _require_response(response: Any) -> None:
-    if not isinstance(response, Response):
-        what = "logits" if isinstance(response, Tensor) else f"a {type(response).__name__}"
-        mend = "classifier(images, whole=True) and classifier.respond(images) give one"
-        raise SettingError("response", f"must be a Response, not {what}; {mend}")

@@ -1,4 +1,4 @@
-"""The loss of a regulated classifier and its gradient budget in one module, for any training loop (ours)."""
+"""The loss of a regulated classifier with its gradient budget, for any training loop (ours)."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from emoreg.models.regulation import RegulatedClassifier, Response, regulation_l
 
 
 class RegulationLoss(nn.Module):
-    """The loss of a regulated classifier, made from it, so that λ₀, gradient budget and task are its own.
+    """The loss of a regulated classifier. λ₀, gradient budget and task are taken from the classifier.
 
         loss_of = RegulationLoss(classifier)
         loss = loss_of(classifier(images, whole=True), labels)
 
-    It sets the classifier's `gradient_scale`: from then on a backward pass through the classifier in training mode is
-    matched, in copies and wrappers of it that are made later too. Answers do not change. So a classifier has one loss,
-    or several of the same budget. It has no parameters, and keeps no reference to the classifier.
+    It sets the classifier's `gradient_scale`: from then on, backward passes through the classifier in training mode are
+    matched, also through copies and wrappers made later. Outputs do not change. So all losses of a classifier must have
+    the same budget. The loss has no parameters, and keeps no reference to the classifier.
 
     Args:
-        classifier: to be trained, before it is wrapped or compiled.
-        weights: a, a_n, a_e and m of `regulation_loss`; None for 0.5, 0.75, 0.75 and 0, without an emotional branch for
-            CE(z, y) alone.
+        classifier: to be trained, not yet wrapped or compiled.
+        weights: a, a_n, a_e and m of `regulation_loss`; None for 0.5, 0.75, 0.75 and 0, or without an emotional branch
+            for CE(z, y) alone.
         label_smoothing: in [0, 1).
         budget: "matched": each branch starts with the gradient that the plain backbone gets, whatever the weights and
-            λ. "as_given": as the loss gives it.
-        class_weights: K numbers, as of `regulation_loss`; they move to a device with this module. None for 1.
+            λ. "as_given": gradients are not scaled.
+        class_weights: K numbers, see `regulation_loss`; they move to a device with this module. None for 1.
 
     Raises:
-        SettingError: what is no regulated classifier, or has a loss of another budget already; weights that train
-            nothing, or no λ in a mode that learns it; a branch without a gradient, or a constant λ of 0 or 1, which
-            cannot be matched.
+        SettingError: not a regulated classifier, or one that has a loss with another budget; weights that train
+            nothing, or no λ in a mode that learns it; a matched budget with a constant λ of 0 or 1, or with a branch
+            that gets no gradient.
     """
 
-    if TYPE_CHECKING:  # nn.Module's gives Any
+    if TYPE_CHECKING:  # the types that nn.Module.__call__ hides
 
         def __call__(self, response: Response, labels: Tensor) -> Tensor:
             """As `forward`."""
@@ -63,8 +63,8 @@ class RegulationLoss(nn.Module):
         self.weights = settings.weights(has_two) if weights is None else checked_weights(weights)
         self.label_smoothing, self.budget = settings.label_smoothing, settings.budget
         self.class_weights: Tensor | None
-        of_classes = checked_class_weights(class_weights, classifier.num_classes, self.task)
-        self.register_buffer("class_weights", of_classes, persistent=False)
+        class_weights = checked_class_weights(class_weights, classifier.num_classes, self.task)
+        self.register_buffer("class_weights", class_weights, persistent=False)
         if not any(self.weights[: 3 if has_two else 2]):
             raise SettingError("weights", NOTHING)
         if classifier.mode in LEARNED and self.weights.regulated == 0:
@@ -72,7 +72,7 @@ class RegulationLoss(nn.Module):
             raise SettingError("weights.regulated", reason)
         is_matched = has_two and self.budget == "matched"
         start = classifier.regulation.expected_start if is_matched else 0.5
-        if classifier.mode == "fixed" and start in (0, 1):  # the first edition had these, never matched
+        if classifier.mode == "fixed" and start in (0, 1):  # possible in the first edition, which matched nothing
             alone = "backbone" if start == 0 else "encoder"
             reason = f"must lie strictly between 0 and 1 in mode fixed, not {start:g}: for one branch alone make a "
             raise SettingError("lam", f"{reason}RegulatedClassifier({alone}, None, num_classes, mode='none')")
@@ -80,14 +80,14 @@ class RegulationLoss(nn.Module):
         if classifier.gradient_scale not in (None, scale):
             raise SettingError(
                 "classifier",
-                "has a RegulationLoss of another budget already, whose gradients this one would change: to watch other "
-                "terms take the function emoreg.regulation_loss, to train on with this loss in place of that one set "
-                "classifier.gradient_scale = None before",
+                "already has a RegulationLoss with another budget, whose gradients this one would change: to watch "
+                "other terms use the function emoreg.regulation_loss; to continue training with this loss instead, "
+                "first set classifier.gradient_scale = None",
             )
         classifier.gradient_scale = scale
 
     def forward(self, response: Response, labels: Tensor) -> Tensor:
-        """The loss, a scalar, of a whole response and labels (B,), or (B, K) of mixed images and other tasks."""
+        """The loss, a scalar, of a whole response and labels (B,), or (B, K) for mixed images and other tasks."""
         return regulation_loss(response, labels, self.weights, self.label_smoothing, self.class_weights, self.task)
 
     def extra_repr(self) -> str:
@@ -97,14 +97,14 @@ class RegulationLoss(nn.Module):
 
 
 def require_classifier(classifier: Any, key: str) -> None:
-    """SettingError for what is given as a regulated classifier, under this name, and is none."""
+    """Raise SettingError for `key` unless the argument is a regulated classifier."""
     if isinstance(classifier, RegulatedClassifier):
         return
-    mend = ""
+    hint = ""
     inner = getattr(classifier, "module", getattr(classifier, "_orig_mod", None))  # of DDP; of torch.compile
     if isinstance(inner, RegulatedClassifier):
-        mend = "; give the classifier itself, before it is wrapped"
+        hint = "; give the classifier itself, before it is wrapped"
     elif isinstance(classifier, nn.Module):
-        mend = "; build one around it: emoreg.RegulatedClassifier(backbone, encoder, num_classes)"
+        hint = "; build one around it: emoreg.RegulatedClassifier(backbone, encoder, num_classes)"
     given = f"the class {classifier.__name__}" if isinstance(classifier, type) else f"a {type(classifier).__name__}"
-    raise SettingError(key, f"must be a RegulatedClassifier, not {given}{mend}")
+    raise SettingError(key, f"must be a RegulatedClassifier, not {given}{hint}")

@@ -15,21 +15,21 @@ from emoreg.models.relatives.heads import RelativeHead
 def relative_loss(
     classifier: RegulatedClassifier, images: Tensor, labels: Tensor, regulation_loss: RegulationLoss
 ) -> Tensor:
-    """CE(z, y), with gradients from which the head's own rule learns too.
+    """Return CE(z, y), with gradients from which the head's own rule learns too.
 
         loss = relative_loss(classifier, images, labels, regulation_loss)
         loss.backward()
-        optimizer.step()                # of all parameters but `relatives.heads.own_rules(classifier)`
-        classifier.head.learn()         # the rule
+        optimizer.step()                # of all parameters except `relatives.heads.own_rules(classifier)`
+        classifier.head.learn()         # the head's own rule
 
     Args:
         classifier: in mode embp, bel or liaenn.
         images: normalised, (B, 3, H, W).
-        labels: y, class indices (B,), or of mixed images probabilities (B, K).
+        labels: y, class indices (B,), or probabilities (B, K) of mixed images.
         regulation_loss: made from the classifier.
 
     Raises:
-        SettingError: a classifier without such a head; images or labels of another kind.
+        SettingError: a classifier without such a head; invalid images or labels.
     """
     head = classifier.head
     if not isinstance(head, RelativeHead):

@@ -1,9 +1,9 @@
 """speednet: a small, wide network that learns in a few epochs, for exploration.
 
-Our own code, in the manner of Jordan 2024, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (arXiv:2404.00498),
-section 3: a first layer that whitens, three blocks of two wide convolutions that begin as the identity and halve the
-map, and batch norms without γ. Its larger learning rate for the norms' β is left out, and so is what is no part of a
-network: lookahead, test-time augmentation.
+Our own code, after Jordan 2024, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (arXiv:2404.00498), section 3: a
+whitening first layer, three blocks of two wide convolutions that start as the identity and halve the map, and batch
+norms without γ. Left out are the larger learning rate for the norms' β, and what is not part of a network: lookahead,
+test-time augmentation.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ SPEEDNET = "speednet"
 SPEEDNET_WIDTH = 64  # channels of the first block; the others have four times as many, as in the paper
 SMALLEST = 9  # pixels a side: the first layer leaves 8, and three poolings leave 1
 
-# The whitening, which the paper computes from the training images, is in closed form here, so that a network needs no
-# data and every encoder has the same. The eigenvectors of the covariance of 2x2 patches of natural images are, nearly,
+# The paper computes the whitening from the training images. Here it has a closed form, so that a network needs no data
+# and all encoders have the same. The eigenvectors of the covariance of 2x2 patches of natural images are, nearly,
 # products of an opponent colour (Ohta et al. 1980; Ruderman et al. 1998) and a pattern of the 2x2 cosine transform
-# (Ahmed et al. 1974). The standard deviations of these products, about zero, are those of all 2x2 patches of CIFAR-10's
-# 50,000 training images as `data.images.augment.normalise` gives them. Divided by them, the patches' covariance has
-# eigenvalues from 0.82 to 1.18, where the exact eigenvectors would give 1.
+# (Ahmed et al. 1974). DEVIATIONS are the standard deviations of these products, about zero, over all 2x2 patches of
+# CIFAR-10's 50,000 training images after `data.images.augment.normalise`. Divided by them, the patches' covariance has
+# eigenvalues from 0.82 to 1.18; the exact eigenvectors would give 1.
 COLOURS = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))  # brightness, red to blue, magenta to green
 PATTERNS = ((1.0, 1.0, 1.0, 1.0), (1.0, -1.0, 1.0, -1.0), (1.0, 1.0, -1.0, -1.0), (1.0, -1.0, -1.0, 1.0))
 DEVIATIONS = ((3.534, 0.637, 0.696, 0.260), (1.048, 0.132, 0.143, 0.0448), (0.469, 0.0714, 0.0754, 0.0267))
-EPSILON = 5e-4  # added to variances, as in the paper: keeps down the noise in the rarest patterns
+EPSILON = 5e-4  # added to variances, as in the paper: limits the noise of the rarest patterns
 
-# Of the running statistics: trainings are short; the paper's 0.4 is noisy for batches of less than 1,000.
+# Of the running statistics. Trainings are short, and the paper's 0.4 is noisy for batches of less than 1,000.
 MOMENTUM = 0.2
-SCALE = 1 / 9  # of the features, in place of the paper's logits, which for a linear head is the same
+SCALE = 1 / 9  # of the features. The paper scales the logits, which is equivalent with a linear head
 
 
 def whitening_filters() -> Tensor:
@@ -45,7 +45,7 @@ def whitening_filters() -> Tensor:
 class _Whitening(nn.Module):
     """A 2x2 convolution with fixed filters and a trained bias. Maps (B, 3, H, W) to (B, 24, H - 1, W - 1)."""
 
-    weight: Tensor  # a buffer, so that nothing trains it
+    weight: Tensor  # a buffer, so that it is not trained
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,14 +57,14 @@ class _Whitening(nn.Module):
 
 
 def _convolution(channels_in: int, channels: int) -> nn.Conv2d:
-    """3x3, beginning as PyTorch draws it, but for as many filters as there are inputs, which are the identity."""
+    """A 3x3 convolution. The first filters start as the identity of one input channel each, the others as usual."""
     layer = nn.Conv2d(channels_in, channels, 3, padding=1, bias=False)
     nn.init.dirac_(layer.weight[: min(channels_in, channels)])
     return layer
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
-    """Batch norm with γ fixed at 1, as a buffer, so that nothing trains it."""
+    """Batch norm with γ fixed at 1: a buffer, so that it is not trained."""
     norm = nn.BatchNorm2d(channels, momentum=MOMENTUM)
     del norm.weight
     norm.register_buffer("weight", torch.ones(channels))
@@ -86,7 +86,7 @@ class _Block(nn.Module):
 
 
 class SpeedNet(nn.Module):
-    """Maps images (B, 3, H, W) of 9 pixels or more a side to (B, 4 * width).
+    """Map images (B, 3, H, W) of at least 9 pixels a side to (B, 4 * width).
 
     The features are each channel's largest value in the last map, times 1/9.
 
@@ -102,7 +102,7 @@ class SpeedNet(nn.Module):
         self.blocks = nn.Sequential(*(_Block(*pair) for pair in pairwise(channels)))
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
-        """Patterns of the parameters of stem and blocks, as timm's models give them for `optimizer.layer_decay`."""
+        """Name patterns of the parameters of stem and blocks, in timm's format, for `optimizer.layer_decay`."""
         return {"stem": r"^whitening", "blocks": r"^blocks\.(\d+)"}
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """Takeover: how stage 2 takes over the encoder of stage 1 (ours).
 
-A pre-trained encoder differs from a fresh one in more than what it knows. Its filters have other norms, hence another
-effective learning rate under batch norm (van Laarhoven 2017), and warm starts generalise worse in themselves (Ash &
-Adams 2020, "On Warm-Starting Neural Network Training"). Beside *as it is*, an encoder can be taken over
+A pre-trained encoder differs from a fresh one in more than what it has learned. Its filters have other norms, hence
+another effective learning rate under batch norm (van Laarhoven 2017), and warm starts can generalise worse in
+themselves (Ash & Adams 2020, "On Warm-Starting Neural Network Training"). Instead of *as it is*, an encoder can be
+taken over
 
 - *norm-matched* (`match_norms`): filters in front of a batch norm get the norms of a fresh draw; the function stays;
 - *shrunk and perturbed* (`shrink_and_perturb`): moved towards a fresh draw.
@@ -10,8 +11,8 @@ Adams 2020, "On Warm-Starting Neural Network Training"). Beside *as it is*, an e
 `keep_moments` makes the twin `moments`: a fresh draw with only the scale of the weights of stage 1 (Raghu et al. 2019,
 "Transfusion: Understanding Transfer Learning for Medical Imaging").
 
-All of them take the encoder and the fresh draw θ₀ of the same architecture and seed; what they do not say they change
-stays as it is, the draw above all: the twin `fresh` is the same to the bit whether or not another arm was taken over.
+All three take the encoder and a fresh draw θ₀ of the same architecture, with the run's seed. They never change the
+draw, so that the twin `fresh` is bit-identical whatever other arms do.
 """
 
 from __future__ import annotations
@@ -27,33 +28,29 @@ from torch.optim.swa_utils import update_bn
 
 from emoreg.errors import SettingError, shortened
 
-FAR_ABOVE_EPSILON = 1000  # of a batch norm's ε: below, ε is no rounding error beside the variance
+FAR_ABOVE_EPSILON = 1000  # times ε of a batch norm, the least variance beside which ε is negligible
 
 
 class NormMatch(NamedTuple):
-    """What `match_norms` has done, in filters."""
+    """Numbers of filters that `match_norms` scaled and left unchanged."""
 
     scaled: int
-    quiet: int  # left: their variance is not far above the batch norm's ε
-    elsewhere: int  # left: of layers in front of anything but a batch norm, such as the gates of squeeze-and-excitation
+    quiet: int  # unchanged: their variance is not far above the batch norm's ε
+    elsewhere: int  # unchanged: their layer does not feed a batch norm alone, such as a squeeze-and-excitation gate
 
 
 @torch.no_grad()
 def match_norms(encoder: nn.Module, fresh: nn.Module) -> NormMatch:
     """Give filters that feed a batch norm alone the norms of a fresh draw; the function in evaluation stays the same.
 
-    There may be max pooling in between, as the largest of values scaled by c > 0 is the largest one scaled.
-    A filter and its bias are scaled by c = RMS norm of the layer's filters in the draw / norm of the filter, the
-    running mean m by c, and the running variance v becomes c² · (v + ε) - ε, so that (c · u - c · m) / √(c² · (v + ε))
-    is what it was. γ and β stay. Filters with v or c² · v below 1,000 ε are left: in training, where statistics are
-    the batch's, ε would make a difference.
+    Max pooling in between is allowed, since it commutes with a scale c > 0. A filter and its bias are scaled by
+    c = RMS norm of the layer's filters in the draw / norm of the filter, the running mean m by c, and the running
+    variance v becomes c² · (v + ε) - ε, so that (c · u - c · m) / √(c² · (v + ε)) is unchanged. γ and β stay. Filters
+    with v or c² · v below 1,000 ε are left unchanged, because in training, with batch statistics, ε would matter.
 
     Args:
         encoder: changed in place.
         fresh: θ₀, of the same architecture; it is not changed.
-
-    Returns:
-        How many filters were scaled, and how many left.
 
     Raises:
         SettingError: no filter feeds a batch norm alone, or torch.fx cannot trace the encoder to find out.
@@ -63,8 +60,8 @@ def match_norms(encoder: nn.Module, fresh: nn.Module) -> NormMatch:
     for name, layer, norm in pairs:
         mean, variance = norm.running_mean, norm.running_var
         assert mean is not None and variance is not None
-        of_draw = _filter_norms(fresh.get_parameter(f"{name}.weight")).to(layer.weight)
-        target = of_draw.square().mean().sqrt()
+        fresh_norms = _filter_norms(fresh.get_parameter(f"{name}.weight")).to(layer.weight)
+        target = fresh_norms.square().mean().sqrt()
         c = target / _filter_norms(layer.weight)  # (filters,)
         least = FAR_ABOVE_EPSILON * norm.eps
         is_quiet = ~((variance >= least) & (c.square() * variance >= least) & c.isfinite())
@@ -82,10 +79,10 @@ def match_norms(encoder: nn.Module, fresh: nn.Module) -> NormMatch:
 
 @torch.no_grad()
 def shrink_and_perturb(encoder: nn.Module, fresh: nn.Module, share: float) -> None:
-    """θ ← (1 - s) · θ₀ + s · θ over all parameters.
+    """Replace all parameters: θ ← (1 - s) · θ₀ + s · θ.
 
     Ash & Adams 2020, in the convex form of Schwarzer et al. 2023, "Bigger, Better, Faster". Running statistics no
-    longer fit afterwards; `estimate_statistics` makes new ones.
+    longer fit afterwards; call `estimate_statistics`.
 
     Args:
         encoder: θ, changed in place.
@@ -100,8 +97,8 @@ def estimate_statistics(encoder: nn.Module, batches: Iterable[Tensor]) -> None:
     """Estimate the running statistics of batch norms anew, as the mean over batches.
 
     Args:
-        encoder: changed in place; its state of training or evaluation is kept. Without batch norms nothing happens.
-        batches: normalised images (B, 3, H, W) as they are trained on, on the encoder's device.
+        encoder: changed in place, except for its training or evaluation mode.
+        batches: normalised and augmented images (B, 3, H, W), on the encoder's device.
     """
     before = [(module, module.training) for module in encoder.modules()]
     update_bn(batches, encoder)
@@ -113,8 +110,8 @@ def estimate_statistics(encoder: nn.Module, batches: Iterable[Tensor]) -> None:
 def keep_moments(encoder: nn.Module, fresh: nn.Module) -> None:
     """Replace an encoder by a fresh draw that keeps only the scale of its weights: the twin `moments`.
 
-    Parameters of two or more dimensions become the draw's, with the mean and the variance that the encoder's had, each
-    layer by itself (of a draw that is constant, only the mean). γ, β and biases stay. Buffers become the draw's.
+    Parameters with at least two dimensions become the draw's, shifted and scaled to the mean and variance that the
+    encoder's had (only to the mean if the draw is constant). γ, β and biases stay. Buffers become the draw's.
 
     Args:
         encoder: after its takeover; changed in place.
@@ -127,53 +124,50 @@ def keep_moments(encoder: nn.Module, fresh: nn.Module) -> None:
         deviation = values.std(correction=0)
         factor = own.std(correction=0) / deviation if deviation > 0 else torch.zeros_like(deviation)
         own.copy_(values * factor + own.mean())
-    for buffer, of_draw in zip(encoder.buffers(), fresh.buffers(), strict=True):
-        buffer.copy_(of_draw)
+    for own, drawn in zip(encoder.buffers(), fresh.buffers(), strict=True):
+        own.copy_(drawn)
 
 
 def _filter_norms(weight: Tensor) -> Tensor:
-    """‖w‖ of each filter (output channel): (C_out,) of a weight (C_out, C_in / groups, h, w)."""
+    """Return ‖w‖ of each filter (output channel), (C_out,), of a weight (C_out, C_in / groups, h, w)."""
     return weight.flatten(1).norm(dim=1)
 
 
 class _Tracer(fx.Tracer):
-    """Follows calls down to convolutions and batch norms; a library's own kinds of both are not looked into."""
+    """Traces calls down to convolutions and batch norms; subclasses of both are not traced into."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if isinstance(m, _BatchNorm | nn.Conv2d):  # timm's BatchNormAct2d is a batch norm with what follows it
+        if isinstance(m, _BatchNorm | nn.Conv2d):  # also timm's BatchNormAct2d, a batch norm and an activation
             return True
         return super().is_leaf_module(m, module_qualified_name)
 
 
 def _before_batch_norm(encoder: nn.Module) -> list[tuple[str, nn.Conv2d, _BatchNorm]]:
-    """Convolutions whose output feeds one batch norm with running statistics and nothing else, with their names.
+    """Names and modules of convolutions that feed only one batch norm, which has running statistics.
 
-    It may be max-pooled first.
+    Max pooling in between is allowed.
     """
-    key = "encoder.takeover"
-    impossible = "norm_matched is impossible"
+    impossible, remedy = f"norm_matched is impossible for a {type(encoder).__name__}", "set as_is or shrunk"
     if not any(isinstance(module, _BatchNorm) for module in encoder.modules()):
         reason = (
-            f"{impossible} for a {type(encoder).__name__}, which has no batch norms: elsewhere only products of "
-            "weights are free (in a pre-norm ViT q·k, v·proj, norm·next weight), not the norm of one; set as_is or "
-            "shrunk"
+            f"{impossible}, which has no batch norms: elsewhere only products of weights are free (in a pre-norm ViT "
+            f"q·k, v·proj, norm·next weight), not the norm of one; {remedy}"
         )
-        raise SettingError(key, reason)
+        raise SettingError("encoder.takeover", reason)
     try:
         graph = _Tracer().trace(encoder)
     except Exception as error:  # whatever control flow on values raises
-        reason = f"{impossible} for a {type(encoder).__name__}: torch.fx cannot trace it ({shortened(str(error))})"
-        raise SettingError(key, f"{reason}; set as_is or shrunk") from None
-    found = list(_pairs(encoder, graph))
-    if not found:
-        reason = f"{impossible} for a {type(encoder).__name__}: none of its filters feeds a batch norm alone"
-        raise SettingError(key, f"{reason}; set as_is or shrunk")
-    return found
+        reason = f"{impossible}: torch.fx cannot trace it ({shortened(str(error))}); {remedy}"
+        raise SettingError("encoder.takeover", reason) from None
+    pairs = list(_pairs(encoder, graph))
+    if not pairs:
+        raise SettingError("encoder.takeover", f"{impossible}: none of its filters feeds a batch norm alone; {remedy}")
+    return pairs
 
 
 def _pairs(encoder: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, nn.Conv2d, _BatchNorm]]:
     calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
-    read = [str(node.target) for node in graph.nodes if node.op == "get_attr"]  # weights that are used elsewhere too
+    read = [str(node.target) for node in graph.nodes if node.op == "get_attr"]  # parameters used outside their module
     modules = dict(encoder.named_modules())
     for node in graph.nodes:
         if node.op != "call_module" or len(node.users) != 1:
@@ -196,7 +190,7 @@ def _pairs(encoder: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, nn.Conv2d
 
 
 def _is_plain_convolution(module: nn.Module) -> TypeGuard[nn.Conv2d]:
-    """Whether the output is linear in the weight, which it is not where a subclass standardises it."""
+    """Whether the output is linear in the weight. Other subclasses may not be, such as weight standardisation."""
     from timm.layers.conv2d_same import Conv2dSame
 
     return type(module) in (nn.Conv2d, Conv2dSame)

@@ -1,4 +1,4 @@
-"""A file of weights for a backbone: safetensors, or PyTorch's, of which nothing but tensors is read."""
+"""Loading a file of weights into a backbone: safetensors, or PyTorch's format with `weights_only`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from emoreg.errors import SettingError, shortened
 
-NESTED = ("state_dict_ema", "state_dict", "model_ema", "model")  # where training scripts keep weights, timm's first
-PREFIXES = ("module.", "_orig_mod.")  # of wrappers: DataParallel's and torch.compile's
+NESTED = ("state_dict_ema", "state_dict", "model_ema", "model")  # keys under which training scripts keep weights
+PREFIXES = ("module.", "_orig_mod.")  # added by DataParallel and torch.compile
+HEADS = ("head.", "head_dist.", "fc.", "classifier.", "emotional_head.")  # layers that a backbone does not have
 SHOWN = 3  # names in a message
 
 
 def load_weight_file(model: nn.Module, path: str) -> None:
-    """Load the weights of a backbone, which has no head; those of a head are left out.
+    """Load the weights of a backbone; weights of a classification head are ignored.
 
     Args:
         model: changed in place.
@@ -24,21 +25,20 @@ def load_weight_file(model: nn.Module, path: str) -> None:
     Raises:
         SettingError: no such file, or damaged; weights of another architecture, or of other sizes.
     """
-    found = {_without_prefix(name): tensor for name, tensor in _read(Path(path)).items()}
+    weights = {_without_prefix(name): tensor for name, tensor in _read(Path(path)).items()}
     wanted = model.state_dict()
-    missing = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
-    heads = tuple(f"{name}." for name in ("head", "head_dist", "fc", "classifier", "emotional_head"))
-    unknown = [name for name in found if name not in wanted and not name.startswith(heads)]
-    for what, names in (("it lacks", missing), ("it has besides", unknown)):
+    missing = [name for name in wanted if name not in weights and not name.endswith("num_batches_tracked")]
+    unknown = [name for name in weights if name not in wanted and not name.startswith(HEADS)]
+    for difference, names in (("it lacks", missing), ("it also has", unknown)):
         if names:
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            reason = f"{path} holds weights of another architecture: {what} {', '.join(names[:SHOWN])}{more}"
+            reason = f"{path} holds weights of another architecture: {difference} {', '.join(names[:SHOWN])}{more}"
             raise SettingError("weights", reason)
     for name, tensor in wanted.items():
-        if name in found and found[name].shape != tensor.shape:
-            sizes = f"{tuple(found[name].shape)}, not {tuple(tensor.shape)}"
+        if name in weights and weights[name].shape != tensor.shape:
+            sizes = f"{tuple(weights[name].shape)}, not {tuple(tensor.shape)}"
             raise SettingError("weights", f"{path} holds weights of another size: {name} is {sizes}")
-    model.load_state_dict({name: found.get(name, tensor) for name, tensor in wanted.items()})
+    model.load_state_dict({name: weights.get(name, tensor) for name, tensor in wanted.items()})
 
 
 def _without_prefix(name: str) -> str:
@@ -48,7 +48,7 @@ def _without_prefix(name: str) -> str:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by their names. SettingError if there is none, or it holds anything else."""
+    """Read a file's tensors by name. Raise SettingError if there is no such file, or it holds anything else."""
     import torch
     from safetensors.torch import load_file
 
@@ -65,5 +65,5 @@ def _read(path: Path) -> dict[str, Tensor]:
             content = content[key]
             break
     if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
-        raise SettingError("weights", f"{path} holds no weights by name, as module.state_dict() gives them")
+        raise SettingError("weights", f"{path} does not hold a state dict, as module.state_dict() returns it")
     return content

@@ -1,7 +1,7 @@
-"""Backbones named by where their weights are, as in timm: `local-dir:FOLDER` and `hf-hub:OWNER/NAME[@REVISION]`.
+"""Backbones named by the place of their weights, as in timm: `local-dir:FOLDER` and `hf-hub:OWNER/NAME[@REVISION]`.
 
 Such a name is replaced by the architecture that its config.json describes and by the file of its weights, so that a
-run's recipe, which anybody may have to read later, says which network it was.
+run's recipe says which network it was.
 """
 
 from __future__ import annotations
@@ -23,16 +23,12 @@ FOLDER, HUB = "local-dir:", "hf-hub:"
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in timm's order
 MAX_CONFIG = 1_000_000  # bytes
-# What of config.json says nothing about a network without a head that takes RGB images of the recipe's size.
+# Keys of config.json that do not matter for a network without a head that takes RGB images of the recipe's size.
 UNUSED = ("num_classes", "img_size", "in_chans", "drop_rate", "num_features")
 
 
 def with_sources(recipe: AnyRecipe) -> AnyRecipe:
-    """The recipe with the architectures and files of weights that its backbones' names stand for.
-
-    Raises:
-        SettingError: as `resolve_source`.
-    """
+    """Replace names of places in a recipe's backbones; see `resolve_source`."""
     if is_source(recipe.backbone.name):
         recipe = replace(recipe, backbone=resolve_source(recipe.backbone, "backbone"))
     if isinstance(recipe, TrainRecipe) and recipe.encoder.backbone is not None:
@@ -47,15 +43,15 @@ def is_source(name: str) -> bool:
 
 
 def resolve_source(settings: BackboneSettings, section: str = "backbone") -> BackboneSettings:
-    """The architecture and the file of weights that the name of a backbone stands for; others are left as they are.
+    """Replace a backbone's name, if it is a place, by the architecture and the file of weights found there.
 
     Args:
         settings: with `pretrained` true if the name is a place.
-        section: of a recipe that the settings are in, for errors.
+        section: the recipe section of the settings, for errors.
 
     Raises:
-        SettingError: the place is malformed, is not there or cannot be reached; its config.json describes what no
-            recipe can.
+        SettingError: the place is malformed, does not exist or cannot be reached; its config.json describes a network
+            that no recipe can.
     """
     if not is_source(settings.name):
         return settings
@@ -72,13 +68,14 @@ def _resolved(settings: BackboneSettings) -> BackboneSettings:
     config = _read_config(folder / CONFIG)
     architecture = config["architecture"]
     if not settings.pretrained:
-        reason = f"must be true with the name {name}, which is that of its weights"
+        reason = f"must be true with the name {name}, which stands for weights"
         raise SettingError("pretrained", f"{reason}; the architecture alone is called {architecture}")
-    own = {key: value for key, value in _settings_of(config, name).items() if getattr(settings, key) in (None, "auto")}
+    described = _described_settings(config, name)
+    unset = {key: value for key, value in described.items() if getattr(settings, key) in (None, "auto")}
     weights = next((str(folder / file) for file in WEIGHTS if (folder / file).is_file()), None)
     if weights is None:
         raise SettingError("name", f"{folder} has no weights, neither {' nor '.join(WEIGHTS)}")
-    return replace(settings, name=architecture, pretrained=False, weights=weights, **own)
+    return replace(settings, name=architecture, pretrained=False, weights=weights, **unset)
 
 
 def _folder(place: str) -> Path:
@@ -89,7 +86,7 @@ def _folder(place: str) -> Path:
 
 
 def _download(place: str) -> Path:
-    """The folder of the Hub's cache that holds a model's config.json and weights, downloaded once."""
+    """Download a model's config.json and weights unless the Hub's cache has them; return their folder."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -100,15 +97,15 @@ def _download(place: str) -> Path:
         with errors_only("huggingface_hub"):
             return Path(snapshot_download(repository, revision=revision or None, allow_patterns=[CONFIG, *WEIGHTS]))
     except HFValidationError:
-        raise SettingError("name", f"the Hub can have no model '{shortened(repository)}'") from None
+        raise SettingError("name", f"'{shortened(repository)}' is not a valid name of a model on the Hub") from None
     except (HfHubHTTPError, OSError) as error:
         reason = shortened(str(error).strip().partition("\n")[0] or type(error).__name__, 200)
-        mend = "it is downloaded once, which needs a network or a filled Hugging Face cache"
-        raise SettingError("name", f"{HUB}{place} cannot be loaded ({reason}); {mend}") from None
+        remedy = "it is downloaded once, which needs a network or a filled Hugging Face cache"
+        raise SettingError("name", f"{HUB}{place} cannot be loaded ({reason}); {remedy}") from None
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """config.json of a model as timm, or `emoreg export`, writes it."""
+    """Read the config.json of a model, as timm and `emoreg export` write it."""
     if not path.is_file():
         raise SettingError("name", f"there is no {CONFIG} in {path.parent}, as timm and emoreg export write it")
     try:
@@ -119,23 +116,23 @@ def _read_config(path: Path) -> dict[str, Any]:
         reason = shortened(str(error), 200)
         raise SettingError("name", f"{path} cannot be read as the description of a model: {reason}") from None
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
-        raise SettingError("name", f"{path} does not say which architecture of timm it is of")
+        raise SettingError("name", f"{path} does not name a timm architecture")
     if not isinstance(config.get("model_args", {}), Mapping):
         raise SettingError("name", f"model_args of {path} must be an object")
     return config
 
 
-def _settings_of(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The settings of a backbone that config.json describes."""
-    settings: dict[str, Any] = {"stem": config.get("stem", "imagenet")}  # timm knows no other
+def _described_settings(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The settings of the backbone that config.json describes."""
+    settings: dict[str, Any] = {"stem": config.get("stem", "imagenet")}  # the only stem that timm has
     for key, value in config.get("model_args", {}).items():
         if key in ("patch_size", "class_token"):
             settings[key] = value
         elif key == "embed_dim":
             settings["width"] = value
         elif key == "global_pool" and value in ("token", "avg"):
-            if config["architecture"].startswith("vit"):  # elsewhere avg is what there is
+            if config["architecture"].startswith("vit"):  # other architectures only have avg
                 settings["pool"] = "average" if value == "avg" else "token"
         elif key not in UNUSED:
-            raise SettingError("name", f"{name} is built with {key}: {shortened(str(value))}, which no recipe can say")
+            raise SettingError("name", f"{name} is built with {key}: {shortened(str(value))}, which recipes lack")
     return settings

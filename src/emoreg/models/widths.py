@@ -1,4 +1,4 @@
-"""Widths of architectures: what `BackboneSettings.width` changes."""
+"""Widths of architectures, which `BackboneSettings.width` changes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from emoreg.models.speednet import SPEEDNET
 
 
 class Width(NamedTuple):
-    """The width that `BackboneSettings.width` changes."""
+    """The default width of an architecture, and the step between possible ones."""
 
-    value: int  # the architecture's own
-    step: int  # widths are multiples of it
+    value: int
+    step: int  # widths must be multiples of it
 
 
 def own_width(name: str) -> Width | None:
-    """The own width of an architecture; None if no width can be set."""
+    """The default width of an architecture; None if its width cannot be set."""
     from timm.models import is_model
     from timm.models.resnet import ResNet
     from timm.models.vision_transformer import VisionTransformer
@@ -38,7 +38,7 @@ def own_width(name: str) -> Width | None:
 
 
 def width_arguments(name: str, width: int) -> dict[str, Any]:
-    """What `timm.create_model` needs for a width. SettingError if the architecture cannot have it."""
+    """Return arguments of `timm.create_model` for a width. Raise SettingError if the architecture cannot have it."""
     from timm.models.resnet import ResNet
 
     own = own_width(name)
@@ -54,7 +54,7 @@ def width_arguments(name: str, width: int) -> dict[str, Any]:
 
 
 def _stage_channels(model: Any) -> list[int]:
-    """timm's `channels` of a ResNet: of each stage, before a bottleneck's expansion."""
+    """The argument `channels` of timm's ResNets: for each stage, before a bottleneck's expansion."""
     stages = [getattr(model, info["module"]) for info in model.feature_info if info["module"].startswith("layer")]
     widths = [info["num_chs"] for info in model.feature_info if info["module"].startswith("layer")]
     return [chs // stage[0].expansion for chs, stage in zip(widths, stages, strict=True)]
@@ -62,7 +62,7 @@ def _stage_channels(model: Any) -> list[int]:
 
 @cache
 def without_memory(name: str) -> nn.Module:
-    """timm's model of that name on the meta device, to ask of what kind it is."""
+    """Build the timm model of this name on the meta device, to look at its type and layers."""
     import timm
 
     with torch.device("meta"):

@@ -1,21 +1,21 @@
 """BEL: brain emotional learning, by an amygdala that learns and an orbitofrontal cortex that inhibits.
 
-Morén & Balkenius 2000, "A computational model of emotional learning in the amygdala", From Animals to Animats 6; its
-use for control is Lucas, Shahmirzadi & Sheikholeslami 2004, "Introducing BELBIC", Intelligent Automation and Soft
-Computing 10(1), 11-21. The first paper's first page could be read; the equations are as public implementations have
-them (docs/relatives.md), and without the papers' numbers. Of stimuli S and a reward R:
+Morén & Balkenius 2000, "A computational model of emotional learning in the amygdala", From Animals to Animats 6;
+applied to control by Lucas, Shahmirzadi & Sheikholeslami 2004, "Introducing BELBIC", Intelligent Automation and Soft
+Computing 10(1), 11-21. Of the first paper only the first page was accessible; the equations follow public
+implementations (docs/relatives.md) and are not numbered as in the papers. With stimuli S and a reward R:
 
     A_i = V_i · S_i, and A_th = V_th · max S, by the short path through the thalamus
     O_i = W_i · S_i
     E = ΣA - ΣO
-    ΔV_i = α · S_i · max(0, R - ΣA)        what the amygdala has learned it keeps
-    ΔW_i = β · S_i · (E - R)               the cortex takes back what is no longer rewarded
+    ΔV_i = α · S_i · max(0, R - ΣA)        the amygdala never unlearns
+    ΔW_i = β · S_i · (E - R)               the cortex inhibits what is no longer rewarded
 
 with α = 0.2 and β = 0.8, and W at least 0, as in an implementation of the paper's simulations.
 
-Ours: several rewards, one for each class, 1 for an image's class and 0 for the others. And the head on a trunk: both
-rules are gradients, of ½ max(0, R - ΣA)² in V and of ½ (E - R)² in W, averaged over a batch. The trunk is trained by
-the cross-entropy of E (`limbic.SHARPNESS`), as Backbone's is; W is not kept at least 0, as features may be negative.
+Ours: one reward per class, 1 for the image's class and 0 for the others. And the head on a trunk: both rules are
+gradients, of ½ max(0, R - ΣA)² in V and of ½ (E - R)² in W, averaged over a batch. The trunk is trained by the
+cross-entropy of the logits `SHARPNESS` · E, as Backbone's is. W may become negative, as features may be.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ AMYGDALA, CORTEX = 0.2, 0.8  # α and β
 
 
 class BELHead(nn.Module):
-    """Amygdala and cortex for each class, on the features of a trunk; both start at 0."""
+    """Amygdala and cortex for each class, on the features of a trunk; their weights start at 0."""
 
     def __init__(self, width: int, num_classes: int) -> None:
         super().__init__()
@@ -38,15 +38,15 @@ class BELHead(nn.Module):
         self.w = nn.Parameter(torch.zeros(num_classes, width))
 
     def own_rule(self) -> set[str]:
-        """Parameters that `learn` trains, and no optimiser."""
+        """Parameters that `learn` trains instead of the optimiser."""
         return {"v", "w"}
 
     def forward(self, features: Tensor, images: Tensor) -> Tensor:
-        """Logits (B, K) of features (B, D); their gradient reaches the features alone."""
+        """Return logits (B, K) of features (B, D); V and W get no gradient from them."""
         return SHARPNESS * answer_of(stimuli_of(features), self.v.detach(), self.w.detach()).emotion
 
     def local_loss(self, features: Tensor, images: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
-        """Zero, with the gradients -S · max(0, R - ΣA) of V and -S · (E - R) of W, averaged over the batch.
+        """Return 0 with the gradients -S · max(0, R - ΣA) of V and -S · (E - R) of W, averaged over the batch.
 
         Targets R are (B, K).
         """
@@ -57,10 +57,10 @@ class BELHead(nn.Module):
 
     @torch.no_grad()
     def learn(self, share: float = 1.0) -> None:
-        """The two rules, after a backward pass.
+        """Apply both rules, after a backward pass.
 
         Args:
-            share: of the recipe's peak learning rate, by its schedule.
+            share: current learning rate of the schedule, divided by its peak.
         """
         for weights, rate in ((self.v, AMYGDALA), (self.w, CORTEX)):
             if weights.grad is not None:

@@ -1,4 +1,4 @@
-"""The heads of the relatives by their modes, and what learns by a rule of its own."""
+"""The heads of the relatives by mode, and the parameters that they train by rules of their own."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ RelativeHead = EmBPHead | BELHead | LiAENNHead
 
 
 def relative_head(mode: Mode, linear: nn.Linear) -> RelativeHead:
-    """The head of a mode of `config.schema.RELATIVES`, in place of Backbone's.
+    """Build the head of a relative, which replaces Backbone's.
 
     Args:
-        mode: which.
-        linear: Backbone's head, from D features to K classes, as drawn for it: EmBP keeps it.
+        mode: one of `config.schema.RELATIVES`.
+        linear: Backbone's head, from D features to K classes; EmBP keeps it.
     """
     if mode == "embp":
         return EmBPHead(linear)
@@ -26,7 +26,7 @@ def relative_head(mode: Mode, linear: nn.Linear) -> RelativeHead:
 
 
 def own_rules(module: nn.Module) -> set[str]:
-    """The parameters, by name, that relatives' heads in a module train by rules of their own: no optimiser does."""
+    """Names of the parameters that the relatives' heads in a module train by rules of their own, not the optimiser."""
     return {
         f"{prefix}.{name}" if prefix else name
         for prefix, inner in module.named_modules()

@@ -1,20 +1,20 @@
-"""LiAENN: a limbic network whose learning is anxious, confident and decays (ACDBEL).
+"""LiAENN: a limbic network with anxious, confident and decayed learning (ACDBEL).
 
-Lotfi & Akbarzadeh-T. 2014, "Practical emotional neural networks", Neural Networks 59, 61-72. Its abstract could be
-read: the network "models emotional situations such as anxiety and confidence in the learning process, the short paths,
-the forgetting processes, and inhibitory mechanisms of the emotional brain". The limbic rules with their decay are
-Lotfi's, as a public report on his visual recogniser of the same year has them, (1) to (10) there; anxiety and
-confidence are EmBP's (docs/relatives.md). Of a pattern p and a target T in {0, 1}:
+Lotfi & Akbarzadeh-T. 2014, "Practical emotional neural networks", Neural Networks 59, 61-72. Only its abstract was
+accessible: the network "models emotional situations such as anxiety and confidence in the learning process, the short
+paths, the forgetting processes, and inhibitory mechanisms of the emotional brain". The limbic rules with their decay
+are equations (1) to (10) of a public report on Lotfi's visual recogniser of the same year; anxiety and confidence are
+EmBP's (docs/relatives.md). For a pattern p and a target T in {0, 1}:
 
     A = Σ v_j · p_j + v_th · max p        A' = Σ v_j · p_j        O = Σ w_j · p_j        E = A - O
     R₀ = max(A' - T, 0) - O  if T > 0,  else max(A' - O, 0)
     v ← (1 - γ) · v + Δv        Δv = μ · max(T - A, 0) · p + k · Δv_old
     w ← (1 - γ) · w + Δw        Δw = μ · R₀ · p + k · Δw_old
 
-with γ the rate of forgetting. Ours: that μ stands in the place of both learning rates and k in that of a momentum,
-which is how EmBP uses them; linear neurons, where the report has steps of 0 or 1; γ = 0.00001, which that report found
-to forget little enough. And the head on a trunk: the rules' terms are averaged over a batch, and the trunk is trained
-by the cross-entropy of E, as in `bel`.
+with γ the rate of forgetting. Ours: μ replaces both learning rates and k is a momentum, which is how EmBP uses them;
+linear neurons, where the report has steps of 0 or 1; γ = 0.00001, which that report found to forget little enough. And
+the head on a trunk: the rules' terms are averaged over a batch, and the trunk is trained by the cross-entropy of the
+logits, as in `bel`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FORGETTING = 1e-5  # γ, per step
 
 
 class LiAENNHead(nn.Module):
-    """Amygdala and cortex for each class, on the features of a trunk; both start at 0."""
+    """Amygdala and cortex for each class, on the features of a trunk; their weights start at 0."""
 
     last_v: Tensor  # (K, D + 1), Δv of the last step
     last_w: Tensor  # (K, D), Δw of the last step
@@ -43,15 +43,15 @@ class LiAENNHead(nn.Module):
         self.register_buffer("last_w", torch.zeros_like(self.w))
 
     def own_rule(self) -> set[str]:
-        """Parameters that `learn` trains, and no optimiser."""
+        """Parameters that `learn` trains instead of the optimiser."""
         return {"v", "w", "mood.sensed"}
 
     def forward(self, features: Tensor, images: Tensor) -> Tensor:
-        """Logits (B, K) of features (B, D); their gradient reaches the features alone."""
+        """Return logits (B, K) of features (B, D); v and w get no gradient from them."""
         return SHARPNESS * answer_of(stimuli_of(features), self.v.detach(), self.w.detach()).emotion
 
     def local_loss(self, features: Tensor, images: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
-        """Zero, with the gradients -p · max(T - A, 0) of v and -p · R₀ of w, averaged over the batch; senses the mood.
+        """Return 0 with the gradients -p · max(T - A, 0) of v, -p · R₀ of w, averaged over the batch, and the mood's.
 
         Targets T are (B, K); those between 0 and 1, of mixed images, count as above 0.
         """
@@ -67,10 +67,10 @@ class LiAENNHead(nn.Module):
 
     @torch.no_grad()
     def learn(self, share: float = 1.0) -> None:
-        """The two rules, after a backward pass.
+        """Apply both rules, after a backward pass.
 
         Args:
-            share: of the recipe's peak learning rate, by its schedule: a factor of μ and γ.
+            share: current learning rate of the schedule, divided by its peak: a factor of μ and γ.
         """
         self.mood.update()
         for weights, last in ((self.v, self.last_v), (self.w, self.last_w)):

@@ -1,11 +1,11 @@
 """Anxiety and confidence of a network that learns (Khashman 2008), as EmBP and LiAENN use them.
 
-Stated by the sources that could be read (docs/relatives.md):
+Stated by the sources that were accessible (docs/relatives.md):
 
     μ = Y + E        anxiety: mean value of the patterns of an iteration, plus its error
     k = μ₀ - μ       confidence: by how much anxiety has fallen since the first iteration
 
-Ours: on a modern trunk an iteration is a step, and a pattern's mean value that of its pixels in [0, 1].
+Ours: on a modern trunk an iteration is a step, and a pattern's mean value is the mean of its pixels in [0, 1].
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from torch import Tensor, nn
 from emoreg.config.normalisation import MEAN, STD
 from emoreg.errors import SettingError
 
-UNKNOWN = -1.0  # anxiety is never negative
+UNKNOWN = -1.0  # placeholder; anxiety is never negative
 
 
 def mean_pixel(images: Tensor) -> Tensor:
-    """The mean of each image's pixels in [0, 1], (B,), from normalised images (B, 3, H, W).
+    """Return the mean of each image's pixels in [0, 1], (B,), from normalised images (B, 3, H, W).
 
     Raises:
-        SettingError: what is no image has no pixels.
+        SettingError: the inputs are not images.
     """
     if images.ndim != 4 or images.shape[1] != len(MEAN):
-        reason = f"must be images (B, 3, H, W), not {tuple(images.shape)}: anxiety is made of their mean pixel"
+        reason = f"must be images (B, 3, H, W), not {tuple(images.shape)}: anxiety is computed from their mean pixel"
         raise SettingError("images", reason)
-    # Colour by colour, as numbers: constants of a tensor's own would be copied to a GPU in every step.
+    # Colour by colour with Python numbers: a tensor of constants would be copied to a GPU in every step.
     colours = images.float().mean(dim=(2, 3)).unbind(dim=1)
     pixels = [colour * std + mean for colour, std, mean in zip(colours, STD, MEAN, strict=True)]
     return torch.stack(pixels).mean(dim=0)
 
 
 def silent(loss: Tensor) -> Tensor:
-    """Zero, with the gradient of `loss`: it trains what it is of, and leaves the loss that is reported as it is."""
+    """Return 0 with the gradient of `loss`, so that the reported loss does not change."""
     return loss - loss.detach()
 
 
 class Mood(nn.Module):
     """Anxiety μ and confidence k of the current step.
 
-    What makes them, the mean pixel and the error of a batch, is sent through the backward pass as the gradient of a
-    parameter. So it is that of the whole batch, whatever the parts and processes that share it.
+    The mean pixel and the error of a batch pass through the backward pass as the gradient of a parameter. So they are
+    means over the whole batch, even if it is divided into parts or among processes.
     """
 
     first: Tensor  # μ₀, anxiety of the first step
@@ -58,18 +58,18 @@ class Mood(nn.Module):
         self.register_buffer("confidence", torch.tensor(0.0))
 
     def sense(self, images: Tensor, errors: Tensor) -> Tensor:
-        """Zero, to be added to the mean loss of the batch.
+        """Return 0 with the gradient that `update` reads; add it to the mean loss of the batch.
 
         Args:
             images: normalised, (B, 3, H, W).
-            errors: mean squared error of each image's answers, (B,).
+            errors: mean squared error of each image's outputs, (B,).
         """
         seen = torch.stack([mean_pixel(images).mean(), errors.float().mean()]).detach()
         return silent((self.sensed * seen).sum())
 
     @torch.no_grad()
     def update(self) -> None:
-        """Anxiety and confidence by what the batch of the last backward pass was like; nothing without one."""
+        """Compute anxiety and confidence from the batch of the last backward pass; do nothing without one."""
         if self.sensed.grad is None:
             return
         self.anxiety.copy_(self.sensed.grad.sum())  # Y + E
