@@ -85,7 +85,7 @@ def test_whether_an_architecture_is_built_for_a_size_is_asked_of_timm(name: str)
         assert backbone(torch.randn(1, 3, 64, 64)).shape == (1, num_features(backbone))
 
 
-# One of each kind of architecture: for a fixed size or any, with windows, distilled, of convolutions, attention, both.
+# One of each kind: for a fixed size or any, with windows, distilled, with convolutions, attention, or both.
 KINDS = (
     "speednet",
     "deit_tiny_distilled_patch16_224", "edgenext_xx_small", "lcnet_035", "levit_128s", "mobilevit_xxs", "pit_ti_224",
@@ -114,7 +114,7 @@ def assert_trains(name: str, size: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("module", timm.list_modules())
 def test_every_family_of_timm_trains_or_is_refused_in_one_line_with_sizes_that_would_do(module: str) -> None:
-    """Its smallest architecture, at 32 pixels, and where that is refused at each size that the message names."""
+    """A family's smallest architecture at 32 pixels; if that is refused, at each size that the message suggests."""
     with torch.device("meta"):
         sizes = {
             name: sum(p.numel() for p in timm.create_model(name, num_classes=0).parameters())
@@ -147,7 +147,7 @@ def test_what_does_not_pool_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         return create(name, **options | {"global_pool": ""})
 
     monkeypatch.setattr(timm, "create_model", unpooled)
-    backbones._size_argument.cache_clear()  # another test may have built this architecture as it is
+    backbones._size_argument.cache_clear()  # another test may have built this architecture
     with pytest.raises(
         SettingError, match=r"resnet18 cannot be built as a backbone: it gives features of shape \(512, "
     ):

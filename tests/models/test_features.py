@@ -13,11 +13,11 @@ from emoreg.models.features import require_features
 from emoreg.models.regulation import RegulatedClassifier
 from tiny_backbone import TinyBackbone
 
-optimisers: Any = timm.optim  # which does not say what it exports
+optimisers: Any = timm.optim  # untyped exports
 
 
 class Gives(nn.Module):
-    """A network that says 6 and gives whatever it is told to."""
+    """A network that declares a width of 6 and returns a fixed value."""
 
     num_features = 6
 
@@ -38,7 +38,7 @@ class Gives(nn.Module):
         (Gives((torch.zeros(2, 6),)), r"gives a tuple instead of features \(B, 6\); wrap it"),
     ],
 )
-def test_a_network_that_does_not_give_what_it_says_is_refused_with_the_mend(given: nn.Module, message: str) -> None:
+def test_features_of_another_shape_than_declared_are_refused_with_a_remedy(given: nn.Module, message: str) -> None:
     images = torch.zeros(2, 3, 8, 8)
     with pytest.raises(SettingError, match=f"backbone: .*{message}"):
         RegulatedClassifier(given, TinyBackbone(), 4)(images)
@@ -65,7 +65,7 @@ def test_a_network_that_does_not_give_what_it_says_is_refused_with_the_mend(give
         (TinyBackbone(), {"freeze_encoder": "no"}, "freeze_encoder: must be true or false"),
     ],
 )
-def test_a_classifier_of_wrong_kinds_is_refused(backbone: Any, options: dict[str, Any], message: str) -> None:
+def test_arguments_of_wrong_types_or_values_are_refused(backbone: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         RegulatedClassifier(backbone, TinyBackbone(), **{"num_classes": 4, **options})
 
@@ -93,12 +93,12 @@ def test_a_classifier_of_wrong_kinds_is_refused(backbone: Any, options: dict[str
         (torch.zeros(8, 8), r"must be \(B, 3, H, W\) for the backbone, not \(8, 8\)"),
     ],
 )
-def test_images_that_are_none_for_a_network_are_refused(images: Any, message: str) -> None:
+def test_images_that_a_network_does_not_accept_are_refused(images: Any, message: str) -> None:
     with pytest.raises(SettingError, match=f"images: .*{message}"):
         RegulatedClassifier(TinyBackbone(), TinyBackbone(), 4)(images)
 
 
-def test_a_network_that_takes_other_images_gets_them_and_fails_with_its_own_error() -> None:
+def test_a_network_may_take_other_images_and_its_errors_are_passed_on() -> None:
     class Grey(TinyBackbone):
         def forward(self, images: Tensor) -> Any:
             if len(images) > 2:
@@ -112,7 +112,7 @@ def test_a_network_that_takes_other_images_gets_them_and_fails_with_its_own_erro
 
 
 class GatedLater(nn.Module):
-    """Whose gate, which no image comes to, is its first layer by name; and with a linear layer of a wrong width."""
+    """Its first registered layer, the gate, does not get the images; the linear layer may have a wrong width."""
 
     num_features = 6
 
@@ -125,7 +125,7 @@ class GatedLater(nn.Module):
         return features
 
 
-def test_an_error_within_a_network_is_its_own_whichever_layer_is_registered_first() -> None:
+def test_errors_of_other_layers_are_passed_on_whichever_layer_is_registered_first() -> None:
     def answer(backbone: nn.Module, images: Tensor) -> Tensor:
         return RegulatedClassifier(backbone, None, 3, mode="none")(images)
 
@@ -137,7 +137,7 @@ def test_an_error_within_a_network_is_its_own_whichever_layer_is_registered_firs
     with pytest.raises(SettingError, match=r"images: must be \(B, 3, H, W\) for the backbone, not \(2, 6, 8, 8\)"):
         answer(GatedLater(), torch.zeros(2, 6, 8, 8))
     misfit = TinyBackbone()
-    misfit.register_module("norm", nn.Conv2d(5, 6, 1))  # which is not given the images
+    misfit.register_module("norm", nn.Conv2d(5, 6, 1))  # not given the images
     with pytest.raises(RuntimeError, match="to have 5 channels, but got 6 channels"):
         answer(misfit, torch.zeros(2, 3, 8, 8))
 
@@ -148,7 +148,7 @@ def undecayed_by(optimizer: torch.optim.Optimizer, model: nn.Module) -> set[str]
     return {name for name, parameter in model.named_parameters() if id(parameter) in free and parameter.ndim > 1}
 
 
-def test_nobodys_weight_decay_draws_lambda_to_a_half() -> None:
+def test_no_optimiser_decays_lambda() -> None:
     vit = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=8, patch_size=4, depth=1)
     model = RegulatedClassifier(TinyBackbone(), vit, 4, granularity="per_sample")
     exempt = {"regulation.rho", "regulation.gate.weight", "encoder.pos_embed", "encoder.cls_token"}
@@ -162,7 +162,7 @@ def test_nobodys_weight_decay_draws_lambda_to_a_half() -> None:
 
 
 class Words(nn.Module):
-    """Tokens (B, T) to features (B, 6)."""
+    """Map tokens (B, T) to features (B, 6)."""
 
     num_features = 6
 
@@ -175,17 +175,17 @@ class Words(nn.Module):
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (3, 5), (3, 3)])
-def test_networks_that_see_no_images_are_given_whatever_they_take(shape: tuple[int, int]) -> None:
+def test_networks_without_convolutions_take_any_input(shape: tuple[int, int]) -> None:
     logits = RegulatedClassifier(Words(), Words(), 4)(torch.zeros(shape, dtype=torch.int64))
     assert logits.shape == (shape[0], 4)
 
 
-def test_sequences_are_not_taken_for_a_single_image() -> None:
+def test_sequences_are_not_mistaken_for_a_single_image() -> None:
     networks = [nn.Sequential(nn.Flatten(), nn.Linear(15, 6)) for _ in range(2)]
     assert RegulatedClassifier(networks[0], networks[1], 4, feature_dims=(6, 6))(torch.zeros(2, 5, 3)).shape == (2, 4)
 
 
-def test_a_head_that_was_left_on_is_named_with_the_way_to_take_it_off() -> None:
+def test_a_head_that_was_not_removed_is_named_with_a_remedy() -> None:
     class Headed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -201,7 +201,7 @@ def test_a_head_that_was_left_on_is_named_with_the_way_to_take_it_off() -> None:
         classifier(torch.zeros(2, 3, 8, 8))
 
 
-def test_a_network_is_tried_without_being_changed() -> None:
+def test_trying_a_network_does_not_change_it() -> None:
     network = TinyBackbone().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     require_features(network, 8, "encoder")

@@ -15,7 +15,7 @@ from training_state import with_statistics
 
 
 class Branching(nn.Module):
-    """Cannot be traced: what it does depends on the values."""
+    """Cannot be traced, as its control flow depends on values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Branching(nn.Module):
 
 
 class Remembering(nn.Module):
-    """Is traced wrongly: torch.fx takes the number of the call for a constant."""
+    """Is traced wrongly: torch.fx treats the number of the call as a constant."""
 
     calls = 0
 
@@ -83,7 +83,7 @@ def test_a_model_is_copied_with_its_networks_folded_and_stays_as_it_is() -> None
     model = RegulatedClassifier(*networks, 5, feature_dims=(64, 4)).eval()
     before, images = copy.deepcopy(model.state_dict()), torch.rand(3, 3, 32, 32)
     fast = with_folded(model, networks, images)
-    assert fast is not model and fast.encoder is model.encoder  # which cannot be traced
+    assert fast is not model and fast.encoder is model.encoder  # it cannot be traced
     assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.backbone.modules())
     assert model.backbone is networks[0] and fast.head is not model.head
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

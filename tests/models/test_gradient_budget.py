@@ -1,4 +1,4 @@
-"""A matched budget: what each branch gets at the start is what the plain backbone gets."""
+"""A matched budget: at the start, each branch gets the gradient that the plain backbone gets."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LOSSES = {
     "ensemble": LossWeights(0, 1, 1),
     "own weights": LossWeights(0.3, 1.2, 0.1, mutual=0.7),
 }
-EVERYTHING = [  # λ that is trained needs a loss
+EVERYTHING = [  # a trained λ needs a loss
     (mode, mix, name)
     for mode, mix, name in itertools.product(MODES, MIXES, LOSSES)
     if not ("learned" in mode and name == "ensemble")
@@ -49,7 +49,7 @@ EVERYTHING = [  # λ that is trained needs a loss
 
 
 def check(found: Tensor | None, expected: Tensor | None) -> None:
-    """Equal to rounding: λ is stored in single precision, all else is in double."""
+    """Equal up to rounding: λ is stored in single precision, everything else in double."""
     assert_close(found, expected, rtol=1e-6, atol=1e-10)
 
 
@@ -80,8 +80,8 @@ def pair(mode: Mode, mix: Mixing, granularity: Any = "scalar") -> tuple[Regulate
     model.head.load_state_dict(plain.head.state_dict())
     if mix != "features":
         model.emotional_head.load_state_dict(plain.head.state_dict())
-    model.regulation.eval()  # the mean of mode random's draw
-    if mode == "random_learned":  # seed 3 draws another λ
+    model.regulation.eval()  # in mode random, use the mean of the draw
+    if mode == "random_learned":  # set the λ that seed 3 drew to its expected start
         assert abs(model.regulation.rho.sigmoid().mean().item() - 0.5) > 0.05
         nn.init.zeros_(model.regulation.rho)
     return model, plain
@@ -96,7 +96,7 @@ def batches(count: int) -> list[tuple[Tensor, Tensor]]:
 
 
 def trunks_and_heads(model: RegulatedClassifier) -> dict[str, tuple[str, str]]:
-    """Names of a plain classifier's parameters, and of those of both branches that were copied from them."""
+    """Map the names of a plain classifier's parameters to the names of their copies in both branches."""
     names = {f"backbone.{name}": (f"backbone.{name}", f"encoder.{name}") for name, _ in Trunk().named_parameters()}
     if model.mix != "features":  # there the head is shared
         names |= {f"head.{name}": (f"head.{name}", f"emotional_head.{name}") for name in ("weight", "bias")}
@@ -198,7 +198,7 @@ OPTIMISERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
 def test_matched_each_branch_moves_as_the_plain_backbone_does(
     mode: Mode, mix: Mixing, loss: str, optimiser: str
 ) -> None:
-    """One step of SGD is the same; of 20 steps of AdamW the relative movement of each branch."""
+    """A step of SGD is equal; for 20 steps of AdamW, compare the relative movement of each branch."""
     model, plain = pair(mode, mix)
     weights = LOSSES[loss]
     scale = matched_scale(weights, model.regulation.expected_start)

@@ -144,7 +144,7 @@ def test_frozen_encoder_gets_no_gradient_and_keeps_its_statistics(images: Tensor
 
 def test_an_encoder_that_is_frozen_in_part_stays_so() -> None:
     encoder = TinyBackbone()
-    encoder.conv.requires_grad_(False)  # as the layers under adapters are
+    encoder.conv.requires_grad_(False)  # as under adapters
     RegulatedClassifier(TinyBackbone(), encoder, K)
     assert [name for name, p in encoder.named_parameters() if p.requires_grad] == ["norm.weight", "norm.bias"]
 
@@ -225,7 +225,7 @@ def test_class_weights_multiply_each_images_loss_and_the_parts_of_a_batch_add_up
     answers = zip(weights[:3], (z, z_n, z_e), strict=True)
     assert_close(found, sum(weight * (of_classes[y] * ce(answer, y)).mean() for weight, answer in answers))
     soft = nn.functional.one_hot(y, K).float()
-    for smoothing in (0.0, 0.1):  # a label that is certain is no other than its class
+    for smoothing in (0.0, 0.1):  # a one-hot label equals its class
         whole, as_soft = (regulation_loss(response, labels, weights, smoothing, of_classes) for labels in (y, soft))
         assert_close(whole, as_soft)
         parts = [
@@ -239,7 +239,7 @@ def test_the_loss_of_one_response_is_plain_cross_entropy() -> None:
     z, z_n, y = torch.randn(6, K), torch.randn(6, K), torch.randint(K, (6,))
     plain, ce = Response(z, z_n, None, None), nn.CrossEntropyLoss()(z, y)
     assert torch.equal(regulation_loss(plain, y), ce)
-    assert torch.equal(regulation_loss(plain, y, LossWeights(1, 0, 0.7)), ce)  # there is no other response
+    assert torch.equal(regulation_loss(plain, y, LossWeights(1, 0, 0.7)), ce)  # there is no second response
 
 
 def test_mutual_learning_draws_each_response_to_the_other_as_it_stands() -> None:
@@ -251,11 +251,11 @@ def test_mutual_learning_draws_each_response_to_the_other_as_it_stands() -> None
     weights = LossWeights(1, 0, 0, mutual=0.3)
     assert_close(regulation_loss(response, y, weights), expected)
     disagreement(z_n, z_e).backward()
-    # The gradient of KL(p_e ‖ p_n) with p_e fixed, and the other way round: cross-entropy's, towards a distribution.
+    # The gradient of KL(p_e ‖ p_n) with p_e fixed, and vice versa, is that of cross-entropy with a distribution.
     assert_close(z_n.grad, (p_n - p_e).detach() / 6)
     assert_close(z_e.grad, (p_e - p_n).detach() / 6)
     assert_close(regulation_loss(Response(z_n, z_n, None, None), y, weights), nn.CrossEntropyLoss()(z_n, y))
-    with pytest.raises(ValueError, match="nothing to train"):  # agreement alone learns nothing
+    with pytest.raises(ValueError, match="nothing to train"):  # D alone trains nothing
         regulation_loss(response, y, LossWeights(0, 0, 0, mutual=1))
 
 
@@ -268,7 +268,7 @@ def test_a_term_of_weight_zero_is_not_computed() -> None:
 
 
 def test_the_two_responses_train_apart_without_the_regulated_loss(images: Tensor) -> None:
-    """Each response's gradient is that of its own loss alone: the members of an ensemble."""
+    """With a = 0 each response gets the gradient of its own loss only, like the members of an ensemble."""
     y = torch.tensor([0, 1, 2, 3, 0])
     model = classifier(mode="learned").eval()
     regulation_loss(model.respond(images), y, LossWeights(0, 1, 1)).backward()

@@ -53,7 +53,7 @@ def test_the_budget_is_that_of_the_classifiers_mode_and_start(mode: Any, mix: An
 
 
 def test_in_evaluation_gradients_are_those_of_the_answers() -> None:
-    """As saliency takes them."""
+    """As saliency maps need them."""
     model = classifier(lam=0.2)
     model(images()).sum().backward()
     expected = gradients(model)
@@ -78,7 +78,7 @@ def test_a_second_loss_does_not_change_the_gradients_of_the_first(budget: Any, o
     RegulationLoss(model, mixture, budget=budget)
     scale = model.gradient_scale
     RegulationLoss(model, mixture, label_smoothing=0.1, budget=budget)  # the same budget
-    with pytest.raises(SettingError, match=r"classifier: already has .* another budget.* classifier.gradient_scale = None"):
+    with pytest.raises(SettingError, match=r"classifier: already has .* another budget.*gradient_scale = None"):
         RegulationLoss(model, mixture, budget=other)
     assert model.gradient_scale == scale is not None
     model.gradient_scale = None

@@ -1,4 +1,4 @@
-"""speednet: what it whitens, what of it is trained, and that it learns in a few steps."""
+"""speednet: its whitening, its trained parameters, and that it learns in a few steps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_filters_are_orthogonal_and_followed_by_their_negatives() -> None:
 
 
 def test_patches_with_the_variances_that_were_measured_come_out_white() -> None:
-    """Up to ε, which keeps the rarest patterns down."""
+    """Up to ε, which damps the rarest patterns."""
     filters = whitening_filters().flatten(1)[:12]
     variances = torch.tensor(DEVIATIONS).flatten().square()
     directions = F.normalize(filters)

@@ -34,7 +34,7 @@ def images(count: int, seed: int = 0) -> Tensor:
 
 
 def trained(name: str, steps: int = 8) -> nn.Module:
-    """After a few steps, so that weights and statistics are not those of any draw."""
+    """A network after a few steps, so that weights and statistics differ from any draw."""
     encoder = drawn(name, seed=1).train()
     head = nn.Linear(num_features(encoder), 4)
     optimizer = torch.optim.SGD([*encoder.parameters(), *head.parameters()], lr=0.05, momentum=0.9)
@@ -104,7 +104,7 @@ def test_gamma_and_beta_stay() -> None:
 
 
 class Pieces(nn.Module):
-    """One layer of each kind that matters: grouped with a bias, read twice, before nothing, and quiet."""
+    """One layer of each relevant kind: grouped with a bias, used twice, not before a batch norm, and quiet."""
 
     def __init__(self) -> None:
         super().__init__()

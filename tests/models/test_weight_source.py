@@ -17,7 +17,7 @@ from emoreg.models.weight_source import with_sources
 
 
 def a_model(folder: Path, architecture: str = "test_vit", file: str = "model.safetensors", **args: Any) -> Any:
-    """Writes a model as timm does, and returns it."""
+    """Write a model as timm does, and return it."""
     folder.mkdir(exist_ok=True)
     torch.manual_seed(0)
     model = timm.create_model(architecture, num_classes=0, **args)

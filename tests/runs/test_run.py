@@ -669,4 +669,4 @@ def test_a_resumed_run_keeps_its_precision_even_if_auto_now_means_another(
     run = train(recipe, tmp_path / "run", progress=progress)
     assert_same_run(run, whole)
     assert [session["precision"] for session in run.environment] == ["32-true", "32-true"]
-    assert "run: was begun in 32-true and goes on in it (training.precision auto is bf16-mixed here)" in lines
+    assert "run: was started in 32-true and continues in it (training.precision auto is bf16-mixed here)" in lines

@@ -53,13 +53,14 @@ from emoreg.models.takeover import estimate_statistics, keep_moments, match_norm
 from emoreg.runs.run import CHECKPOINT, RECIPE, SEEN, WEIGHTS, Run, start_run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import drawn_from
-from emoreg.stages import classify
+from emoreg.stages import classify, run_metrics, target_images
 from emoreg.stages.classification_loss import classification_loss
 from emoreg.stages.classifier import build_classifier, load_classifier, with_encoder_architecture
 from emoreg.stages.classify import train
 from emoreg.stages.evaluate import evaluate
 from emoreg.stages.metrics import count_flops, measure
 from emoreg.stages.pretrain import load_encoder, pretrain
+from emoreg.stages.target_images import parts_of
 from emoreg.study.arms import REFERENCES, Reference, recipe_of
 from emoreg.training.fabric import make_fabric
 from emoreg.training.loop import fit
@@ -109,7 +110,7 @@ def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
 
 
 def scored_again(run: Run) -> dict[str, Any]:
-    """What `evaluate` gives on the run's test split."""
+    """The metrics of `evaluate` on the run's test split."""
     return {key: value for key, value in run.final["test"].items() if key not in ("correct", "checksum")}
 
 
@@ -117,7 +118,7 @@ def scored_again(run: Run) -> dict[str, Any]:
 
 
 def arms(stage2: TrainRecipe, regulated: TrainRecipe) -> dict[str, TrainRecipe]:
-    """Arms of one study: the same seed, and nothing else different but the emotional branch."""
+    """Arms of one study, which differ only in the emotional branch."""
     return {
         "none": epochs(stage2, 1),
         "learned": regulated,
@@ -175,7 +176,7 @@ def with_encoder(recipe: TrainRecipe, **changes: Any) -> TrainRecipe:
 
 
 def fresh_draw(recipe: TrainRecipe) -> nn.Module:
-    """θ₀, drawn as the first edition did."""
+    """θ₀, as the first edition drew it."""
     with drawn_from(recipe.seed, "encoder"):
         return build_backbone("resnet8", recipe.target.image_size)
 
@@ -218,7 +219,7 @@ def test_an_encoder_that_is_shrunk_to_nothing_is_the_fresh_twins(regulated: Trai
 def test_twins_of_a_seed_differ_in_the_encoder_alone(
     stage1: PretrainRecipe, regulated: TrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Backbone, heads, the start of λ and every batch are the same to the bit, whatever the encoder went through."""
+    """Backbone, heads, the start of λ and all batches are bit-identical, whatever the encoder has experienced."""
     one_epoch = dataclasses.replace(stage1, training=dataclasses.replace(stage1.training, epochs=1))
     base = dataclasses.replace(regulated, regulation=RegulationSettings("random_learned"))
     twins = {"fresh": dataclasses.replace(base, encoder=EncoderSettings())}
@@ -336,7 +337,7 @@ def test_transfer_trains_the_encoder_alone_and_comes_back_without_its_experience
     assert {name.split(".")[0] for name in after} == {"backbone", "head"}
     parameters = {name for name, _ in load_encoder(experience.folder).named_parameters()}
     for name, value in part(after, "backbone.").items():
-        assert torch.equal(value, before[name]) == (name in parameters), name  # at a rate of zero statistics move alone
+        assert torch.equal(value, before[name]) == (name in parameters), name  # at a rate of 0 only statistics change
     assert run.final["lambda"] is None and run.final["train"] is None
     plain = build_classifier(dataclasses.replace(recipe, backbone=RESNET, encoder=EncoderSettings()), 10).state_dict()
     assert_equal(part(build_classifier(recipe, 10).state_dict(), "head."), part(plain, "head."))
@@ -356,7 +357,7 @@ def test_a_classifier_whose_encoder_was_taken_over_comes_back_without_its_experi
 
 
 def test_the_fresh_draw_starts_its_blocks_as_the_backbone_does(regulated: TrainRecipe) -> None:
-    """γ of a fresh draw is no part of the architecture that stage 1 left."""
+    """How γ starts is not part of the architecture that stage 1 stored."""
     recipe = dataclasses.replace(regulated, backbone=BackboneSettings("resnet8", zero_gamma=True))
     assert with_encoder_architecture(recipe).encoder.backbone == BackboneSettings("resnet8", "cifar", zero_gamma=True)
     other = dataclasses.replace(regulated, backbone=BackboneSettings("resnet14", zero_gamma=True))
@@ -419,7 +420,7 @@ def test_an_encoder_at_a_rate_of_zero_keeps_its_parameters(
     trained, before = part(weights, "encoder."), part(experience.weights()[0], "encoder.")
     parameters = {name for name, _ in load_encoder(experience.folder).named_parameters()}
     for name, value in trained.items():
-        assert torch.equal(value, before[name]) == (name in parameters), name  # the statistics do move
+        assert torch.equal(value, before[name]) == (name in parameters), name  # statistics do change
 
 
 def test_a_fine_tuned_encoder_and_lambda_move_at_their_own_rates(
@@ -435,7 +436,7 @@ def test_a_fine_tuned_encoder_and_lambda_move_at_their_own_rates(
 def test_lambda_stays_at_its_start_while_it_warms_up(
     regulated: TrainRecipe, experience: Run, tmp_path: Path, quiet: Progress
 ) -> None:
-    """Also one per class; everything else is trained meanwhile."""
+    """Also one λ per class; everything else is trained."""
     for granularity in get_args(Granularity):
         recipe = epochs(regulated, 4, regulation=RegulationSettings("learned", 0.5, granularity, warmup=0.5))
         run = train(recipe, tmp_path / granularity, progress=quiet)
@@ -517,8 +518,8 @@ def test_test_images_are_scored_once_at_the_end_and_no_image_is_in_two_parts(
     def files(images: ImageSet) -> set[str]:
         return set(map(str, images.table.images))
 
-    monkeypatch.setattr(classify, "load_images", load)
-    monkeypatch.setattr(classify, "measure", count)
+    monkeypatch.setattr(target_images, "load_images", load)
+    monkeypatch.setattr(run_metrics, "measure", count)
     save = Run.save_checkpoint
 
     def save_counted(run: Run, state: dict[str, Any]) -> None:
@@ -528,7 +529,7 @@ def test_test_images_are_scored_once_at_the_end_and_no_image_is_in_two_parts(
     monkeypatch.setattr(Run, "save_checkpoint", save_counted)
     target = TargetSettings(name="folder", root=str(image_folder), image_size=8, validation=0.25)
     run = train(epochs(stage2, 3, target=target), tmp_path / "run", progress=quiet)
-    assert events == ["validation", "epoch"] * 3 + ["test", "validation"]  # of one network no training images
+    assert events == ["validation", "epoch"] * 3 + ["test", "validation"]  # one network: no training images
     parts = [set(map(str, table.images)) for table in tables]
     assert [len(part) for part in parts] == [18, 6, 8] and len(set.union(*parts)) == 32
     assert all("/train/" in file for file in parts[0] | parts[1]) and all("/test/" in file for file in parts[2])
@@ -576,7 +577,7 @@ def test_each_response_alone_is_measured_on_training_images_at_the_end(
     right = [(present(z).argmax(dim=1) == labels).double().mean().item() for z in classifier.respond(batch)[:3]]
     expected = dict(zip(names, right, strict=True))
     assert run.final["train"] == {**expected, "images": 18}
-    monkeypatch.setattr(classify, "TRAINING_IMAGES", 5)
+    monkeypatch.setattr(run_metrics, "TRAINING_IMAGES", 5)
     few = [train(recipe, tmp_path / f"few {number}", progress=quiet).final["train"] for number in range(2)]
     assert few[0] == few[1] and few[0]["images"] == 5
     plain = train(epochs(stage2, 1, target=target), tmp_path / "plain", progress=quiet)
@@ -587,7 +588,7 @@ def test_each_response_alone_is_measured_on_training_images_at_the_end(
 def test_gradient_shares_and_norms_of_both_trunks_stand_in_every_epochs_row(
     ema: float | None, stage2: TrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are those of the last step, before its gradients are clipped, of the network that is trained."""
+    """They are those of the trained network in the last step, before its gradients are clipped."""
     seen: list[float] = []
     norms: list[list[float]] = []
     backward, save = Fabric.backward, Run.save_checkpoint
@@ -617,14 +618,14 @@ def test_gradient_shares_and_norms_of_both_trunks_stand_in_every_epochs_row(
         pytest.approx(row, rel=1e-5) for row in norms
     ]
     assert any("val_accuracy" in line for line in lines)
-    assert not any("norm" in line or "gradient" in line for line in lines)  # they are for files and trackers
+    assert not any("norm" in line or "gradient" in line for line in lines)  # only for files and trackers
 
 
 def test_nothing_is_said_of_the_test_images_where_details_are_not_asked_for(
     stage2: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a study: who sees how its runs do on them is tempted to stop it."""
-    monkeypatch.setattr(classify, "remark_on_answers", lambda _metrics, _names, what: f"a remark on {what}")
+    """As in a study, which people might be tempted to stop."""
+    monkeypatch.setattr(run_metrics, "remark_on_answers", lambda _metrics, _names, what: f"a remark on {what}")
     for details, expected in ((False, ["validation"]), (True, ["test", "validation"])):
         lines: list[str] = []
         progress = Progress(details=details)
@@ -658,7 +659,7 @@ def test_a_run_that_was_stopped_has_the_curves_and_weights_of_one_that_was_not(
 
 
 def test_draws_of_mixed_images_leave_the_generators_of_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that resumes in the middle of an epoch has restored their states before it draws."""
+    """A run that resumes in the middle of an epoch restores the generators before it draws."""
     seeded: list[int] = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
     before = torch.get_rng_state()
@@ -811,7 +812,7 @@ def test_every_configuration_trains_and_is_evaluated(
     again = evaluate(run.folder, device="cpu", progress=quiet)
     assert again.pop("images_per_second") > 0 and again.pop("images_trained_on") == 0
     assert again.pop("target") and again.pop("classes")
-    assert again == scored_again(run)  # to the last bit: the weights came back whole
+    assert again == scored_again(run)  # bit-identical: the weights were restored exactly
     assert len(run.metrics) == 1 and run.metrics.notna().all(axis=None)
     if regulation.mode == "none":
         assert run.final["lambda"] is None and "lambda" not in run.metrics and "lambda" not in again
@@ -978,7 +979,7 @@ def test_images_that_were_trained_on_are_counted_wherever_they_lie_now(
 
 
 def own(seed: int = 0, width: int = 7) -> RegulatedClassifier:
-    """Any two modules: no backbone of ours, and no `num_features`."""
+    """Any two modules: not built by this library, and without `num_features`."""
     torch.manual_seed(seed)
     f = nn.Sequential(nn.Flatten(), nn.Linear(192, width), nn.Tanh(), nn.Dropout(0.1))
     e = nn.Sequential(nn.AvgPool2d(2), nn.Flatten())
@@ -1015,7 +1016,7 @@ def test_your_own_classifier_in_double_precision_is_refused_at_the_door(
 
 
 class Counting(TinyBackbone):
-    """Has something in its state dict that is no tensor."""
+    """Its state dict has an entry that is not a tensor."""
 
     def get_extra_state(self) -> dict[str, int]:
         return {"steps": 3}
@@ -1059,7 +1060,7 @@ def test_your_own_classifier_trains_and_is_evaluated(stage2: TrainRecipe, tmp_pa
     assert isinstance(recipe, TrainRecipe) and recipe.regulation == RegulationSettings("learned", 0.5)
     assert (recipe.backbone.name, recipe.encoder_backbone.name) == ("own:Sequential", "own:Sequential")
     assert "pass model=" in refusal(lambda: build_classifier(recipe, 10))
-    again = train(stage2, tmp_path / "run", own(), quiet)  # by the recipe as it was given
+    again = train(stage2, tmp_path / "run", own(), quiet)  # with the original recipe
     assert again.final == run.final and "other settings" in refusal(lambda: train(stage2, run.folder, progress=quiet))
 
 
@@ -1113,8 +1114,8 @@ def test_wrong_labels_are_those_of_the_training_images_alone_and_the_same_in_eve
         for recipe in (stage2, dataclasses.replace(regulated, target=stage2.target))
     )
     target = read_target(plain.target)
-    (train, validation, test), (same, _, _) = (classify.parts_of(target, recipe) for recipe in (plain, arm))
-    clean, clean_validation, _ = classify.parts_of(target, stage2)
+    (train, validation, test), (same, _, _) = (parts_of(target, recipe) for recipe in (plain, arm))
+    clean, clean_validation, _ = parts_of(target, stage2)
     assert np.array_equal(train.labels, same.labels) and 0.2 < (train.labels != clean.labels).mean() < 0.4
     assert test is not None and np.array_equal(test.labels, target.test.labels)
     assert np.array_equal(present(validation).labels, present(clean_validation).labels)
@@ -1124,7 +1125,7 @@ def test_an_anchor_holds_the_encoder_near_its_beginning_and_the_backbone_not(
     tmp_path: Path, regulated: TrainRecipe, quiet: Progress
 ) -> None:
     def moved(rate: float) -> tuple[float, float]:
-        """How far backbone and encoder go in two epochs."""
+        """How far the weights of backbone and encoder move in two epochs."""
         recipe = epochs(regulated, 2, encoder=dataclasses.replace(regulated.encoder, anchor=rate))
         begun = build_classifier(recipe, 3)
         ended, _ = load_classifier(train(recipe, tmp_path / f"{rate}", progress=quiet))
@@ -1173,7 +1174,7 @@ def test_a_transferred_encoder_can_be_anchored_and_a_frozen_one_cannot(regulated
 def test_an_anchor_of_a_model_of_ones_own_stays_where_it_was_whatever_the_model_is_by_then(
     tmp_path: Path, stage2: TrainRecipe, quiet: Progress
 ) -> None:
-    """A run that is stopped leaves the caller's model half trained; it goes on with the anchor that it began with."""
+    """A stopped run leaves the caller's model half trained; when resumed, it keeps its original anchor."""
     recipe = epochs(stage2, 2, encoder=EncoderSettings(anchor=1.0))
 
     def own() -> RegulatedClassifier:

@@ -52,8 +52,8 @@ def test_the_most_frequent_confusions_come_first_and_say_of_how_many_images() ->
 @pytest.mark.parametrize(
     ("answers", "labels", "remark"),
     [
-        ([1, 1, 1], [0, 1, 1], "all 3 images are answered 'dog', though"),
-        ([2, 2, 2], [0, 1, 1], "all 3 images are answered one class, of which there are none, though"),
+        ([1, 1, 1], [0, 1, 1], "all 3 images are predicted to be 'dog', though"),
+        ([2, 2, 2], [0, 1, 1], "all 3 images are predicted to be a class that none of them has, though"),
         ([1, 1, 1], [1, 1, 1], None),  # as they should be
         ([1, 1, 0], [0, 1, 1], None),
     ],

@@ -1,4 +1,4 @@
-"""Networks and images that a caller brings in place of what the recipe names."""
+"""User-supplied networks and images instead of those that the recipe names."""
 
 from __future__ import annotations
 
@@ -92,14 +92,14 @@ def test_the_same_images_in_two_parts_of_images_of_ones_own_are_counted_in_lines
     recipe = read_recipe(TrainRecipe, None, EPOCH | {"target.image_size": 8, "backbone.name": "resnet8"})
     progress = Listening()
     train(recipe, tmp_path / "run", progress=progress, data=data)
-    told = [line for line in progress.lines if "are among" in line]
-    assert [line.split(" images too")[0] for line in told] == [
-        "mine: 19 of its 24 test images are among the training",
-        "mine: 5 of its 11 validation images are among the test",
+    told = [line for line in progress.lines if "are also among" in line]
+    assert [line.split(" images:")[0] for line in told] == [
+        "mine: 19 of its 24 test images are also among the training",
+        "mine: 5 of its 11 validation images are also among the test",
     ]
     progress = Listening()
     train(recipe, tmp_path / "other", progress=progress, data=own_images())
-    assert not [line for line in progress.lines if "are among" in line or "leaves" in line]
+    assert not [line for line in progress.lines if "are also among" in line or "leaves" in line]
 
 
 def test_classes_without_images_in_a_part_of_images_of_ones_own_are_named(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_run_of_images_of_ones_own_is_evaluated_on_them_and_on_others(
     others = dataclasses.replace(own_images(), test=own_images().train)
     found = evaluate(own_run, others, "cpu", progress=Progress())
     assert (found["target"], found["images"]) == ("given:mine, 2 classes", 24)
-    assert found["images_trained_on"] == 22  # the others validated
+    assert found["images_trained_on"] == 22  # the others are for validation
     assert "another look" not in capsys.readouterr().err
 
 
@@ -141,7 +141,7 @@ def test_given_test_images_that_a_run_leaves_unseen_are_not_evaluated(tmp_path: 
     run = train(read_recipe(TrainRecipe, None, settings), tmp_path / "run", progress=quiet, data=own_images())
     with pytest.raises(UserError, match=r"target\.test is false, .*: give other images \(data=\)"):
         evaluate(run, own_images(), "cpu", progress=quiet)
-    (run.folder / "inputs.json").unlink()  # as in a run of an earlier emoreg, which is known by its name
+    (run.folder / "inputs.json").unlink()  # as in a run of an earlier emoreg, which recognises images by name
     with pytest.raises(UserError, match=r"target\.test is false"):
         evaluate(run, own_images(), "cpu", progress=quiet)
 
@@ -154,7 +154,7 @@ def test_damaged_copies_of_the_test_images_under_the_same_names_are_other_images
         for name in (
             f"{split}/{label}/{number}" for split in ("train", "test") for label in "ab" for number in range(8)
         ):
-            path = tmp_path / root / f"{name}.bmp"  # of one size, whatever it shows
+            path = tmp_path / root / f"{name}.bmp"  # all files have the same size
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
     shutil.copytree(tmp_path / "clean", tmp_path / "copy")

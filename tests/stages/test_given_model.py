@@ -57,7 +57,7 @@ def test_the_warm_up_of_lambda_is_for_a_regulation_that_can_be_held(stage2: Trai
 
 
 class Lambda(nn.Module):
-    """λ of 0.5, as a caller may write it."""
+    """A user-supplied regulation with λ = 0.5."""
 
     gate, expected_start, rho = None, 0.5, torch.zeros(1, 1)
 
@@ -65,7 +65,7 @@ class Lambda(nn.Module):
 def test_a_model_of_ones_own_ends_with_the_weights_that_its_run_keeps(
     stage2: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
-    """Those that were measured: with optimizer.ema the average. A model for a run that is finished gets them too."""
+    """With optimizer.ema that is the average. A model passed for a finished run gets the weights too."""
     recipe = dataclasses.replace(stage2, optimizer=dataclasses.replace(stage2.optimizer, ema=0.9))
     for _ in range(2):
         model = RegulatedClassifier(TinyBackbone(), TinyBackbone(9), 10, mode="learned")
@@ -114,7 +114,7 @@ def test_a_model_that_makes_another_answer_of_the_weights_is_refused(
     ):
         reason = refusal(partial(load_classifier, run, built(**other)))
         assert reason == f"{run.folder} trained a model with other settings ({told}): build model alike"
-    alike = built(lam=0.2, freeze_encoder=True)  # its answers are the same
+    alike = built(lam=0.2, freeze_encoder=True)  # outputs do not depend on these
     assert load_classifier(run, alike)[0] is alike
 
 
@@ -123,15 +123,15 @@ def test_a_model_that_makes_another_answer_of_the_weights_is_refused(
     [
         (
             {"experience": "runs/affect"},
-            r"experience: must be null .*as emoreg\.load_encoder\('runs/affect'\) loads it",
+            r"experience: must be null .*such as from emoreg\.load_encoder\('runs/affect'\)",
         ),
         (
             {"takeover": "shrunk"},
-            r"takeover: must be as_is with a model of your own, not shrunk: its encoder begins as",
+            r"takeover: must be as_is with a model of your own, not shrunk: its encoder starts as",
         ),
         (
             {"moments_only": True},
-            r"moments_only: must be false with a model of your own: its encoder begins as you give",
+            r"moments_only: must be false with a model of your own: its encoder starts as you give",
         ),
     ],
 )

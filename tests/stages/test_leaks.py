@@ -39,7 +39,7 @@ def loaded(images: Table, size: int = SIZE, limit: float = 1.0) -> ImageSet:
 
 
 def experience(folder: Path, *parts: ImageSet) -> Path:
-    """A stage-1 run as far as it matters here."""
+    """The parts of a stage-1 run that matter here."""
     folder.mkdir()
     record_seen(Run(folder), parts, SILENT)
     return folder

@@ -27,7 +27,7 @@ VIT = BackboneSettings("test_vit", patch_size=8)
 
 def test_metrics_are_what_their_names_say() -> None:
     class Fixed(RegulatedClassifier):
-        """Always gives the same answers."""
+        """Always returns the same outputs."""
 
         def respond(self, images: Tensor, *given: Any, **options: Any) -> Response:
             answer = super().respond(images, *given, **options)
@@ -51,7 +51,7 @@ def test_metrics_are_what_their_names_say() -> None:
         "answered_classes": 2,
         "confusion": [[2, 0], [1, 1]],
         "loss": pytest.approx((3 * right + wrong) / 4, rel=1e-5),
-        "ece": pytest.approx(1 / (1 + math.exp(-4)) - 0.75, rel=1e-5),  # sure of all, right in three of four
+        "ece": pytest.approx(1 / (1 + math.exp(-4)) - 0.75, rel=1e-5),  # confident everywhere, right in three of four
         "images": 4,
         "accuracy_non_emotional": 0.25,
         "accuracy_emotional": 0.75,

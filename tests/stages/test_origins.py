@@ -1,4 +1,4 @@
-"""Whose weights the networks have that a caller brings."""
+"""Provenance of user-supplied networks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STIMULI = EPOCH | {"stimuli.count": 20, "stimuli.image_size": 8}
 
 @pytest.fixture(scope="module")
 def experiences(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
-    """Two stage-1 runs of networks that are built alike."""
+    """Two stage-1 runs of networks with the same code."""
     folder = tmp_path_factory.mktemp("stage1")
     first, second = (
         pretrain(
@@ -66,7 +66,7 @@ def felt(experience: Run | None) -> RegulatedClassifier:
 def test_a_loaded_encoder_and_its_copies_say_whose_weights_they_have(experiences: tuple[Run, Run]) -> None:
     encoder = load_encoder(experiences[0], encoder=TinyBackbone())
     (found,) = experiences_of(nn.Sequential(copy.deepcopy(encoder), encoder))
-    assert found.folder == str(experiences[0].folder) and found.is_there
+    assert found.folder == str(experiences[0].folder) and found.is_available
     assert encoder.state_dict().keys() == TinyBackbone().state_dict().keys()
     (other,) = experiences_of(load_encoder(experiences[1], encoder=encoder))
     assert other != found and experiences_of(TinyBackbone()) == ()
@@ -119,7 +119,7 @@ def test_a_run_that_was_begun_without_a_record_of_its_experience_goes_on(
 
 
 class Both(nn.Module):
-    """Two encoders as one."""
+    """Several encoders combined into one."""
 
     def __init__(self, *encoders: Any) -> None:
         super().__init__()
@@ -186,7 +186,7 @@ def test_an_encoder_of_your_own_model_that_has_seen_test_images_is_refused(
     session = train(recipe, tmp_path / "run", model, heard, data).environment[0]
     assert session["experience"] == {"folder": "exp", "sha256": experiences_of(model)[0].sha256}
     (line,) = [line for line in heard.lines if "not checked" in line]
-    assert "exp is gone, or not as its weights were loaded: not checked whether it was trained on test images" in line
+    assert "exp is gone or has other weights now: not checked whether it was trained on test images" in line
 
 
 def test_a_model_that_is_loaded_from_a_run_says_that_it_trained_it_and_after_which_experience(
@@ -205,11 +205,11 @@ def test_a_model_that_is_loaded_from_a_run_says_that_it_trained_it_and_after_whi
     heard = Listening()
     session = train(recipe, tmp_path / "c", model, heard).environment[0]
     assert session["experience"] == {"folder": "exp0", "sha256": known.sha256}
-    (not_checked,), (begins,) = (
-        [line for line in heard.lines if told in line] for told in ("not checked", "begins with")
+    (not_checked,), (starts,) = (
+        [line for line in heard.lines if told in line] for told in ("not checked", "starts from")
     )
-    assert not_checked.startswith("c: exp0 is known by its name alone: not checked whether it was trained on test ")
-    assert begins.startswith(f"c begins with the weights that {tmp_path / 'a'} left in model")
+    assert not_checked.startswith("c: exp0 is known by its name only: not checked whether it was trained on test ")
+    assert starts.startswith(f"c starts from the weights that {tmp_path / 'a'} left in model")
 
 
 def test_what_is_noted_of_an_encoder_holds_in_another_working_folder(
@@ -218,7 +218,7 @@ def test_what_is_noted_of_an_encoder_holds_in_another_working_folder(
     monkeypatch.chdir(experiences[0].folder.parent)
     encoder = load_encoder("exp0", encoder=TinyBackbone())
     monkeypatch.chdir(tmp_path)
-    assert experiences_of(encoder)[0].is_there
+    assert experiences_of(encoder)[0].is_available
 
 
 def test_a_run_that_begins_with_what_another_has_trained_tells_so(
@@ -227,12 +227,12 @@ def test_a_run_that_begins_with_what_another_has_trained_tells_so(
     def told(name: str, model: RegulatedClassifier) -> list[str]:
         heard = Listening()
         train(recipe, tmp_path / name, model, heard)
-        return [line for line in heard.lines if "begins with" in line]
+        return [line for line in heard.lines if "starts from" in line]
 
     model = felt(experiences[0])
     begun = copy.deepcopy(model.state_dict())
     assert told("a", model) == told("a", model) == []
-    line = "begins with the weights that {} left in model: build a new one for each run"
+    line = "starts from the weights that {} left in model: build a new one for each run"
     assert told("b", model) == [f"b {line.format(tmp_path / 'a')}"]
     around = RegulatedClassifier(TinyBackbone(), copy.deepcopy(model.encoder), 10, freeze_encoder=True)
     assert told("c", around) == [f"c {line.format(tmp_path / 'b')}"]
@@ -253,5 +253,5 @@ def test_a_stage_1_run_that_begins_with_what_another_has_trained_tells_so(tmp_pa
     recipe, encoder, heard = read_recipe(PretrainRecipe, None, STIMULI), TinyBackbone(), Listening()
     for name in "aab":
         pretrain(recipe, tmp_path / name, progress=heard, encoder=encoder)
-    lines = [line for line in heard.lines if "begins with" in line]
-    assert lines == [f"b begins with the weights that {tmp_path / 'a'} left in encoder: build a new one for each run"]
+    lines = [line for line in heard.lines if "starts from" in line]
+    assert lines == [f"b starts from the weights that {tmp_path / 'a'} left in encoder: build a new one for each run"]

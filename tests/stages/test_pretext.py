@@ -50,7 +50,7 @@ from emoreg.training.fabric import make_fabric
 from narrow import pixels
 from stopped_runs import CutOff
 
-PRETEXTS: tuple[Pretext, ...] = ("affect", "shuffled", "rotation")  # of any stimuli; neutral is not for procedural ones
+PRETEXTS: tuple[Pretext, ...] = ("affect", "shuffled", "rotation")  # neutral is not for procedural stimuli
 CATEGORY = EmotionSpace("category", ("awe", "fear", "joy"))
 SIZE = 16
 
@@ -86,7 +86,7 @@ def learning(stage1: PretrainRecipe, pretext: Pretext, epochs: int = 1, **change
 
 
 def counts(run: Run) -> dict[str, dict[str, int]]:
-    """Of the images of every set; chance, which stands beside them, is another with other labels."""
+    """Counts of every set; chance is left out, as it depends on the labels."""
     return {name: {key: told[key] for key in told if key != "chance"} for name, told in run.final["sets"].items()}
 
 
@@ -125,7 +125,7 @@ def test_the_permutation_of_a_set_is_drawn_as_ever() -> None:
 
 
 def numbered(kept: list[int], kind: str) -> SplitStimuli:
-    """A set whose images 0 to 23 are trained on and have their own number as valence; `kept` have a label of `kind`."""
+    """A set with training images 0 to 23, whose valence is their number; the `kept` ones have a label of `kind`."""
     values = np.zeros((32, 2), np.float32)
     values[:, 0] = np.arange(32) / 32
     names = tuple(str(number) for number in range(32))
@@ -139,7 +139,7 @@ def numbered(kept: list[int], kind: str) -> SplitStimuli:
 
 
 def sources(shuffled: SplitStimuli) -> dict[int, int]:
-    """Of each training image the one whose label it got, both by their numbers in the set."""
+    """Map each training image to the image whose label it got, both as numbers in the set."""
     labels = shuffled.train.labels
     numbers = labels if labels.ndim == 1 else np.round(labels[:, 0] * 32)
     return dict(zip(shuffled.rows[0].tolist(), numbers.astype(int).tolist(), strict=True))
@@ -201,7 +201,7 @@ def test_it_trains_on_shuffled_labels_and_is_measured_on_true_ones(
 
 
 def plain_appearance(image: Any) -> list[float]:
-    """As Hasler & Süsstrunk write it, of uint8 (H, W, 3)."""
+    """The formula of Hasler & Süsstrunk, for uint8 (H, W, 3)."""
     red, green, blue = (image[..., channel].astype(float) for channel in range(3))
     rg, yb = red - green, 0.5 * (red + green) - blue
     colourfulness = np.sqrt(rg.std() ** 2 + yb.std() ** 2) + 0.3 * np.sqrt(rg.mean() ** 2 + yb.mean() ** 2)
@@ -246,7 +246,7 @@ def test_appearance_follows_from_the_own_image_and_not_from_a_flip(quiet: Progre
 
 
 def with_neutral(some: SplitStimuli) -> SplitStimuli:
-    """The set, published with a category that is no emotion: even or odd row numbers."""
+    """The set, published with a category that is not an emotion: even or odd row numbers."""
     rows = np.arange(max(int(part.max()) for part in some.rows) + 1)
     return dataclasses.replace(some, neutral=Labels(EmotionSpace("category", ("even", "odd")), rows % 2))
 
@@ -384,7 +384,7 @@ def test_turns_are_drawn_evenly_from_the_default_generator() -> None:
 
 
 class Brightest(nn.Module):
-    """Tells the turn of images whose upper edge is bright by the edge that is bright now."""
+    """Recognises the turn of images with a bright upper edge by the edge that is bright now."""
 
     def forward(self, images: Tensor) -> Tensor:
         upper, left, lower, right = images[:, :, 0], images[:, :, :, 0], images[:, :, -1], images[:, :, :, -1]
@@ -507,7 +507,7 @@ def test_a_mixture_of_two_sets_trains_both_heads_by_their_shares(stage1: Pretrai
 
 def test_ratings_are_not_mixed_and_what_has_shares_is() -> None:
     refuse_mixed_ratings([split_set(CATEGORY)], "affect", MIXED)
-    refuse_mixed_ratings([split_set(VALENCE_AROUSAL)], "rotation", MIXED)  # turns are the label
+    refuse_mixed_ratings([split_set(VALENCE_AROUSAL)], "rotation", MIXED)  # needs no ratings
     refuse_mixed_ratings([split_set(VALENCE_AROUSAL)], "affect", AugmentSettings(policy="trivial", erase=0.5))
     for augment, name in ((MIXED, "mixup"), (AugmentSettings(cutmix=1.0), "cutmix")):
         with pytest.raises(SettingError, match=rf"^augment\.{name}: must be 0 where images have ratings \(mine: val"):
@@ -604,6 +604,6 @@ def test_chance_is_the_most_frequent_answer_and_of_quarter_turns_a_quarter() -> 
     assert of(np.array([0, 1, 1, 1]), polarity) == 0.75
     votes = np.array([[3, 1], [0, 2], [2, 0], [5, 1]], np.float32)
     assert of(votes, EmotionSpace("votes", POLARITY)) == 0.75
-    assert of(np.zeros((4, 2), np.float32), VALENCE_AROUSAL) is None  # a correlation has no answer by chance
+    assert of(np.zeros((4, 2), np.float32), VALENCE_AROUSAL) is None  # a correlation has no chance level
     assert of(np.zeros((4, 2), np.float32), VALENCE_AROUSAL, "rotation") == 0.25
     assert chance_of(None, polarity, "affect") is None

@@ -115,7 +115,7 @@ def test_concordance_is_one_for_equal_minus_one_for_opposite_and_zero_for_consta
     assert affective_metrics(-labels, labels, VALENCE_AROUSAL)["ccc"] == pytest.approx(-1)
     constant = torch.full((4, 2), 0.3)
     assert affective_metrics(constant, labels, VALENCE_AROUSAL)["ccc"] == 0
-    assert affective_metrics(labels[:1], labels[:1], VALENCE_AROUSAL) == {"loss": 0.0}  # one point has none
+    assert affective_metrics(labels[:1], labels[:1], VALENCE_AROUSAL) == {"loss": 0.0}  # too few for a CCC
 
 
 def test_accuracy_counts_categories_and_the_most_voted() -> None:
@@ -189,7 +189,7 @@ def test_the_encoder_that_is_loaded_is_the_one_that_was_trained(
         "stage": 1,
         "space": {"kind": "dimensions", "names": ["valence", "arousal"]},
         "image_size": 16,
-        "pretext": "affect",  # the weights say themselves what was learned
+        "pretext": "affect",  # the metadata says what was learned
     }
 
 
@@ -287,7 +287,7 @@ def test_what_is_no_finished_experience_is_refused_in_one_line(
     diverged.end_diverged("stage 1 diverged")
     with pytest.raises(UserError, match=f"encoder.experience: {diverged.folder}: stage 1 diverged") as told:
         load_encoder(diverged.folder)
-    assert not isinstance(told.value, Diverged)  # which is recorded of the run that needs the encoder
+    assert not isinstance(told.value, Diverged)  # that would be recorded for the run that needs the encoder
     second = train(
         dataclasses.replace(stage2, training=dataclasses.replace(stage2.training, epochs=1)),
         tmp_path / "stage 2",
@@ -304,7 +304,7 @@ def test_what_is_no_finished_experience_is_refused_in_one_line(
 
 
 def test_the_default_optimizer_does_not_blow_a_regression_up(tmp_path: Path, quiet: Progress) -> None:
-    """Labels lie in [-1, 1]: answering 0 costs less than 1. A learning rate of 0.1 costs more than 6 here."""
+    """Labels lie in [-1, 1], so predicting 0 has a loss below 1. A learning rate of 0.1 has one above 6 here."""
     recipe = PretrainRecipe(
         stimuli=StimuliSettings(count=200, image_size=16),
         backbone=BackboneSettings("resnet8"),

@@ -1,4 +1,4 @@
-"""Networks of the caller's that take a run's weights and answer otherwise than the one that it trained."""
+"""User-supplied networks that accept a run's weights but have other code than the one that it trained."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from emoreg.runtime.progress import Progress
 from emoreg.stages.classifier import load_classifier
 from emoreg.stages.classify import train
 from emoreg.stages.pretrain import load_encoder, pretrain
-from emoreg.stages.probe import KEY, probed, refuse_other_answers
+from emoreg.stages.probe import KEY, probe_outputs, refuse_other_outputs
 from refusing import refusal
 from tiny_backbone import TinyBackbone
 
-OTHERWISE = "answers otherwise than the one that {} trained, with the same weights: build it alike"
+DIFFERENT = "has the weights of {} but gives different outputs: build it with the same code"
 
 
 class Squashed(TinyBackbone):
@@ -31,7 +31,7 @@ class Squashed(TinyBackbone):
 
 
 class Noisy(TinyBackbone):
-    """Answers otherwise each time, also in evaluation."""
+    """Gives other outputs each time, also in evaluation mode."""
 
     def forward(self, images: Tensor) -> Tensor:
         return nn.functional.dropout(super().forward(images), 0.5, training=True)
@@ -49,7 +49,7 @@ def test_a_model_of_another_forward_is_refused_with_the_weights_of_a_run(
     drawn = torch.get_rng_state()
     load_classifier(run, alike)
     assert torch.equal(torch.get_rng_state(), drawn)
-    told = "model " + OTHERWISE.format(run.folder)
+    told = "model " + DIFFERENT.format(run.folder)
     assert refusal(lambda: load_classifier(run, built(Squashed()))) == told
     assert refusal(lambda: train(stage2, run.folder, built(Squashed()), quiet)).startswith(str(run.folder))  # its name
     namesake = type("TinyBackbone", (Squashed,), {})
@@ -61,12 +61,12 @@ def test_an_encoder_of_another_forward_is_refused_with_the_weights_of_a_run(
 ) -> None:
     run = pretrain(stage1, tmp_path / "run", progress=quiet, encoder=TinyBackbone())
     assert load_encoder(run, encoder=TinyBackbone().train()).training
-    told = "encoder " + OTHERWISE.format(run.folder)
+    told = "encoder " + DIFFERENT.format(run.folder)
     assert refusal(lambda: load_encoder(run, encoder=Squashed())) == told
 
 
 class Counting(TinyBackbone):
-    """Answers by a number that training changes and no state dict holds."""
+    """Outputs depend on a number that training changes and no state dict holds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ def test_a_network_whose_training_changes_what_no_state_dict_holds_is_not_compar
 
     run = train(second, tmp_path / "stage2", built(), quiet)
     assert run.is_finished and pretrain(first, tmp_path / "stage1", progress=quiet, encoder=Counting()).is_finished
-    assert train(second, run.folder, built(), quiet).final == run.final  # the average answered like a new one
+    assert train(second, run.folder, built(), quiet).final == run.final  # the average had the outputs of a new one
 
 
 def test_the_run_of_a_network_that_answers_otherwise_each_time_is_loaded(
@@ -101,7 +101,7 @@ def test_the_run_of_a_network_that_answers_otherwise_each_time_is_loaded(
 
 def test_a_network_that_fails_or_answers_nothing_finite_has_no_stored_answers() -> None:
     for network in (nn.Linear(3, 2), nn.Sequential(TinyBackbone(), Infinite())):
-        assert probed(network, 8) == {}
+        assert probe_outputs(network, 8) == {}
 
 
 class Infinite(nn.Module):
@@ -111,5 +111,5 @@ class Infinite(nn.Module):
 
 @pytest.mark.parametrize("damaged", [7, [["x"]], {"a": 1}])
 def test_damaged_answers_are_refused_in_one_line(damaged: object) -> None:
-    reason = refusal(lambda: refuse_other_answers(Run(Path("run")), "model", TinyBackbone(), {KEY: damaged}))
+    reason = refusal(lambda: refuse_other_outputs(Run(Path("run")), "model", TinyBackbone(), {KEY: damaged}))
     assert reason == "run/model.safetensors is damaged: its probe is not lists of numbers"

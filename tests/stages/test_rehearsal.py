@@ -76,7 +76,7 @@ def rehearsal_of(
 
 
 def shown(rehearsal: Rehearsal, encoder: nn.Module, counts: list[int]) -> list[Batch]:
-    """The batches of so many stimuli that it rehearses."""
+    """The next batches of this many stimuli."""
     seen: list[Batch] = []
 
     def note(_: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
@@ -142,7 +142,7 @@ def test_a_stimulus_is_shown_in_every_turn_and_in_each_of_them_mirrored_too() ->
 
 
 def test_no_draw_is_taken_from_what_a_random_regulation_draws_from() -> None:
-    """A twin that turns its stimuli would see another λ than the others."""
+    """Otherwise a twin that turns its stimuli would draw another λ than the others."""
     draws = []
     for turns in (True, False):
         rehearsal, encoder = rehearsal_of(stimuli(), mirrors=True, turns=turns), TinyBackbone().eval()
@@ -216,7 +216,7 @@ def test_each_twin_rehearses_what_it_has_learned(
     for _ in range(2):
         rehearsal.seen.zero_()
         losses.append(rehearsal(network, 8).item())
-    assert losses[0] == losses[1] > 0  # turns are no draws
+    assert losses[0] == losses[1] > 0  # turns are not random
 
 
 def test_a_process_rehearses_its_share(rehearsing: TrainRecipe, quiet: Progress) -> None:

@@ -1,4 +1,4 @@
-"""Stage 2 with the head of an earlier emotional network, and what its run is good for afterwards."""
+"""Stage 2 with the head of an earlier emotional network, and uses of its run."""
 
 from __future__ import annotations
 

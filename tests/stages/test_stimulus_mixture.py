@@ -286,7 +286,7 @@ def test_images_without_the_chosen_label_are_left_out_and_told_once() -> None:
 
 
 def test_the_same_image_is_in_the_same_part_whatever_its_label(quiet: Progress) -> None:
-    """Or one head would train the encoder on what another is measured on."""
+    """Otherwise one head would train the encoder on images that another is measured on."""
     values = some_labels(VALENCE_AROUSAL, 40)
     values[::5, 0] = 0  # neither negative nor positive
     rated = Stimuli("mine", pixels(40), (Labels(VALENCE_AROUSAL, values),))
@@ -327,7 +327,7 @@ def test_a_weight_that_gives_a_set_nothing_is_refused(quiet: Progress) -> None:
 
 
 def counts(run: Run) -> dict[str, dict[str, int]]:
-    """Of the images of every set; beside them stands what chance would score on its labels."""
+    """Counts of every set, and its chance level."""
     return {name: {key: told[key] for key in told if key != "chance"} for name, told in run.final["sets"].items()}
 
 
@@ -353,7 +353,7 @@ def test_a_union_trains_and_reports_every_set(union: PretrainRecipe, tmp_path: P
 def test_a_heads_own_metrics_are_those_of_its_slice(union: PretrainRecipe, tmp_path: Path, quiet: Progress) -> None:
     run = pretrain(epochs(union, 1), tmp_path / "run", progress=quiet)
     weights, metadata = run.weights()
-    assert "space" not in metadata  # no one reads the heads of a union as one
+    assert "space" not in metadata  # several heads must not be read as one
     kinds = [(head["name"], head["space"]["kind"], head["start"], head["stop"]) for head in metadata["heads"]]
     assert kinds == [("paintings", "votes", 0, 8), ("photos", "category", 8, 11), ("ratings", "dimensions", 11, 13)]
     assert weights["head.weight"].shape == (13, 64)
@@ -398,7 +398,7 @@ def test_its_encoder_goes_into_stage_2(
 def test_a_union_held_on_disk_trains_as_one_in_memory(
     union: PretrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each set alone would fit the limit, all of them together do not."""
+    """Each set alone fits the limit, but not all of them together."""
     joined: list[ImageSet] = []
 
     def join_kept(*given: Any) -> ImageSet:

@@ -79,7 +79,7 @@ def test_a_better_encoder_shows_only_in_the_features_of_both_branches(subject: S
 
 def test_the_runs_own_images_are_refused_as_another_target(subject: Subject) -> None:
     from emoreg.data.targets import read_target
-    from emoreg.stages.classify import load_target
+    from emoreg.stages.target_images import load_target
 
     digits = OtherSet("digits")
     settings = digits.target(32, "crop")

@@ -1,4 +1,4 @@
-"""Captured steps without a GPU: `torch.fx` notes the operations of a step, and repeats them on the same tensors."""
+"""Captured steps without a GPU: `torch.fx` records the operations of a step and repeats them on the same tensors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from emoreg.training.step import TrainState, train_step, why_uncaptured
 
 @pytest.fixture(autouse=True)
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the checks of labels, ours and PyTorch's, for which a GPU would have to be waited for."""
+    """Disable our and PyTorch's checks of labels, which would wait for a GPU."""
     monkeypatch.setattr(loss_inputs, "_require_indices", lambda labels, classes: None)
     monkeypatch.setattr(loss_inputs, "_require_probabilities", lambda labels: None)
     monkeypatch.setattr("timm.optim._helpers._get_capturable_supported_devices", lambda **_: ["cpu"])
@@ -36,7 +36,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class NoGraphs:
-    """Nothing can be captured. As with CUDA graphs, another error follows the first."""
+    """A capture that fails. As with CUDA graphs, another error follows the first."""
 
     error: RuntimeError = RuntimeError("operation not permitted when stream is capturing")
 
@@ -131,7 +131,7 @@ def test_replayed_steps_are_those_of_train_step(
         losses.append((step(batch, watch), expected))
         assert captured.schedule.get_last_lr() == plain.schedule.get_last_lr()
     assert counts == {"captured": 2, "observed": 2}
-    for loss, expected in losses:  # those of earlier steps have stayed as they were
+    for loss, expected in losses:  # losses of earlier steps have not changed
         assert_close(loss, expected)
     for one, other in zip(states_of(captured), states_of(plain), strict=True):
         assert_close(one, other)
@@ -140,7 +140,7 @@ def test_replayed_steps_are_those_of_train_step(
 
 @pytest.mark.parametrize("optimizer", [SGD, ADAMW, MUON])
 def test_a_step_has_the_same_bits_whether_it_is_replayed_or_not(optimizer: OptimizerSettings) -> None:
-    """A run that is resumed is where it would be otherwise, although its first steps are then not replayed."""
+    """A resumed run gives the same result, although its first steps are not replayed."""
     captured, uncaptured = (state_of(optimizer, FLOAT) for _ in range(2))
     step, other = (CapturedStep(state, Noting()) for state in (captured, uncaptured))
     for number, batch in enumerate(batches(2 * WARM_UP)):
@@ -195,6 +195,6 @@ def test_a_step_that_waits_for_the_device_is_refused_by_the_setting_and_trains_o
     ):
         step(batches(1)[0])
     assert all(type(group["lr"]) is float and not group.get("capturable") for group in state.optimizer.param_groups)
-    with pytest.raises(torch.OutOfMemoryError):  # whose remedy is another one (`diagnostics.explain_out_of_memory`)
+    with pytest.raises(torch.OutOfMemoryError):  # handled elsewhere (`diagnostics.explain_out_of_memory`)
         _Captured(state, batches(1)[0], OutOfMemory())
     assert len(rates) == 2 and torch.isfinite(train_step(state, batches(1)[0]))

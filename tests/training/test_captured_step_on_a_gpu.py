@@ -1,4 +1,4 @@
-"""Captured steps where there is a GPU: CUDA graphs, with deterministic kernels, so that bits can be compared.
+"""Captured steps on a GPU: CUDA graphs with deterministic kernels, so that bits can be compared.
 
 Run them in a process of their own: cuBLAS asks once how it may compute.
 """
@@ -62,7 +62,7 @@ def as_before() -> Iterator[None]:
 
 
 def losses(state: TrainState, step: Callable[..., Tensor], is_replayed: bool, mixed: bool) -> list[float]:
-    """Of a training with two sizes of images, an observed step, an evaluation, and another seed half-way."""
+    """Results of a training with two image sizes, an observed step, an evaluation, and another seed half-way."""
     small, large = batches(WARM_UP + 5, 8, mixed, "cuda"), batches(WARM_UP + 1, 12, mixed, "cuda")
     found = []
     for number, batch in enumerate([*small[:-3], *large, *small[-3:]]):
@@ -113,7 +113,7 @@ def test_a_step_that_waits_for_the_gpu_is_refused_and_leaves_it_usable() -> None
         step(batch)
     with pytest.raises(SettingError, match="no step can be captured") as refused:
         step(given[WARM_UP])
-    print(refused.value)  # the first error is to be in it, not the last
+    print(refused.value)  # contains the first error, not the last
     assert "previous error" not in str(refused.value)
     assert torch.cuda.current_stream() == torch.cuda.default_stream()
     assert not torch.cuda.is_current_stream_capturing()
@@ -147,8 +147,8 @@ def test_no_batch_and_no_replay_waits_for_the_gpu_or_takes_more_memory() -> None
 def test_a_captured_training_that_was_stopped_ends_with_the_same_bits(
     optimizer: OptimizerSettings, compiles: bool, tmp_path: Path
 ) -> None:
-    """With all changes of images, images that grow, and an average of the weights."""
-    scale = 1.0 if compiles else 0.5  # what code is made for a size depends on those before
+    """With all augmentation, growing images, and a weight average."""
+    scale = 1.0 if compiles else 0.5  # compiled code for a size depends on earlier sizes
     training = dataclasses.replace(FLOAT, epochs=3, batch_size=8, initial_scale=scale, compile=compiles, trackers=())
     asked = TrainRecipe(augment=EVERYTHING, optimizer=dataclasses.replace(optimizer, ema=0.9), training=training)
 

@@ -116,7 +116,7 @@ def test_a_step_on_one_image_is_refused_where_batch_norm_has_maps_of_one_pixel(
     mixed = first._replace(partner_labels=torch.zeros(1), share=torch.ones(1))
     with pytest.raises(UserError, match=told):
         refuse_single_images(small, loss_of, mixed, images, training)
-    with pytest.raises(ValueError, match="else"):  # that is no matter of the number
+    with pytest.raises(ValueError, match="else"):  # the number of images is not the reason
         refuse_single_images(small, _fails, first, images, training)
 
 

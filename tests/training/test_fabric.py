@@ -53,7 +53,7 @@ def give_the_processor(monkeypatch: pytest.MonkeyPatch, *capabilities: str, oned
         (("avx512_f", "amx_bf16", "amx_tile"), "AVX512_CORE_AMX", "bf16-mixed"),
         (("avx512_f", "avx512_bf16", "amx_bf16"), "AVX512_CORE", "32-true"),
         (("avx512_f", "avx512_bf16"), "avx2", "32-true"),
-        (("bf16", "sve"), None, "32-true"),  # ARM, which was not measured
+        (("bf16", "sve"), None, "32-true"),  # ARM, not measured
     ],
 )
 def test_auto_precision_on_a_processor_follows_from_what_it_can_do(
@@ -92,7 +92,7 @@ def begun_in(precision: str | None, folder: Path, recipe: TrainRecipe = AUTO, is
     [
         ("32-true", True, "32-true", "32-true"),
         ("bf16-mixed", True, "bf16-mixed", "auto"),
-        ("32-true", False, "auto", "auto"),  # of a start that saved nothing
+        ("32-true", False, "auto", "auto"),  # a run that has saved nothing
         (None, True, "auto", "auto"),
         ("64-true", True, "auto", "auto"),
     ],
@@ -140,14 +140,14 @@ def test_attention_is_fused_where_that_is_fast(precision: Any, is_fused: bool) -
 def test_a_network_that_goes_elsewhere_has_its_fused_attention_again() -> None:
     vit = build_backbone(BackboneSettings("vit_tiny_patch16_224", patch_size=8), image_size=16)
     attention = [vars(module) for module in vit.modules() if "fused_attn" in vars(module)]
-    attention[0]["fused_attn"] = False  # its owner's choice
+    attention[0]["fused_attn"] = False  # set by its owner
     for precision in ("bf16-mixed", "32-true", "bf16-mixed", "32-true"):
         place(vit, make_fabric(TrainingSettings(device="cpu", precision=precision)))
     assert [each["fused_attn"] for each in attention] == [False, *[True] * 11]
 
 
 class Recording(nn.Module):
-    """Keeps what it is given, and computes something."""
+    """Keeps its input and does a computation."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The fast path gives what plain PyTorch gives: the same loss and the same gradients on the same batch.
+"""The fast path gives the same loss and gradients as plain PyTorch on the same batch.
 
 Plain: torchvision's transforms on each image, channels first, batch norm as it is. In float64 they agree within
 1e-6 of a parameter's largest gradient. In float32 both are rounded, and a ReLU near 0 may fall to either side: the

@@ -1,4 +1,4 @@
-"""Two processes on one processor stand for two devices: gloo between them, as NCCL between GPUs."""
+"""Two processes on one processor, connected by gloo, represent two GPUs connected by NCCL."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from emoreg.training import launch
 from emoreg.training.fabric import make_fabric
 from refusing import refusal
 
-# Of a run over two processes from that over one: they add the same numbers in another order.
+# Differences between runs on two processes and on one, which add the same numbers in another order.
 TOLERANCE = 1e-4
-# No batch norm, whose statistics on processors are each process's own; no dropout.
+# No batch norm, whose statistics differ between processes on CPUs; no dropout.
 VIT = BackboneSettings(name="vit_tiny_patch16_224", patch_size=4, width=24)
 
 
@@ -90,7 +90,7 @@ def test_two_processes_accumulate_to_the_steps_of_one(regulated: TrainRecipe, tm
 
 
 class Plain(nn.Module):
-    """Features of an image without batch norm; `spare` has no part in them, `shared` a part in two losses."""
+    """Features without batch norm; `spare` does not affect them, `shared` affects two losses."""
 
     num_features = 6
 
@@ -111,7 +111,7 @@ def own_model() -> RegulatedClassifier:
 def test_a_users_model_with_parameters_that_nothing_uses_is_trained_in_place(
     stage2: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
-    # The emotional head has no part in it.
+    # The emotional head does not affect the loss.
     loss = LossSettings(regulated=0.0, non_emotional=1.0, emotional=0.0, budget="as_given")
     regulation = dataclasses.replace(stage2.regulation, mode="fixed")
     recipe = dataclasses.replace(stage2, loss=loss, regulation=regulation)
@@ -159,7 +159,7 @@ def command(name: str, recipe: Recipe, folder: Path) -> list[str]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's, without what could be taken for a launcher's."""
+    """This process's environment without variables that launchers set."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "MASTER_"))}
     source = str(Path(__file__).parents[2] / "src")
     return {**inherited, "PYTHONPATH": source, "OMP_NUM_THREADS": "1", **more}
@@ -190,7 +190,7 @@ def test_torchrun_trains_an_encoder_as_one_process_does_and_one_process_speaks(
 
 
 def by_srun(arguments: Sequence[str], tasks: int = 2) -> list[tuple[int, str, str]]:
-    """What srun does, as far as a task can see: (exit code, stdout, stderr) of each."""
+    """Start tasks as srun does; return (exit code, stdout, stderr) of each."""
     shared = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "train", "SLURM_NODELIST": "127.0.0.1", "SLURM_NNODES": "1"}
     shared |= {"SLURM_NTASKS": str(tasks), "SLURM_NTASKS_PER_NODE": str(tasks), "SLURM_NODEID": "0"}
     shared |= {"SLURM_STEP_NUM_TASKS": str(tasks), "SLURM_STEP_NUM_NODES": "1", "MASTER_PORT": free_port()}
@@ -230,7 +230,7 @@ def test_a_run_that_diverges_is_told_by_the_leading_task_alone(
     batch_size: int, reason: str, stage2: TrainRecipe, tmp_path: Path
 ) -> None:
     optimizer = dataclasses.replace(stage2.optimizer, lr=1e30)
-    # The first step leaves weights that are finite; where it is the only one, only what the leader measures is not.
+    # Weights are finite after the first step; if it is the only one, only the leader's metrics are not.
     recipe = on(dataclasses.replace(stage2, backbone=VIT, optimizer=optimizer), 1, epochs=1, batch_size=batch_size)
     for _ in range(2):  # the second time it has diverged before
         (code, _, told), other = by_srun([*command("train", recipe, tmp_path / "run"), "--quiet"])
@@ -246,7 +246,7 @@ def test_an_error_that_only_the_leading_task_meets_is_told_by_it_and_the_other_s
 ) -> None:
     recipe, folder = on(dataclasses.replace(stage2, backbone=VIT), 1, epochs=2), tmp_path / "run"
     arguments = [*command("train", recipe, folder), "--quiet"]
-    (folder / name).mkdir(parents=True)  # the others train when the first is written, and wait when the other is
+    (folder / name).mkdir(parents=True)  # the others train while the first is written, and wait while the second is
     (folder / "recipe.yaml").write_text(recipe_yaml(recipe))
     (code, _, told), other = by_srun(arguments)
     assert code == 2 and told.count("\n") == 1 and f"cannot write {folder / name}: " in told
@@ -286,7 +286,7 @@ def test_an_error_of_a_task_that_does_not_lead_is_told_with_where_it_arose(
 
 
 def started(recipe: TrainRecipe, folder: Path) -> subprocess.Popen[str]:
-    """A run over two processes that has finished an epoch."""
+    """Start a run on two processes and wait until it has finished an epoch."""
     process = subprocess.Popen(
         [sys.executable, *command("train", recipe, folder)],
         env=environment(),
@@ -377,7 +377,7 @@ def test_an_own_model_that_cannot_be_pickled_is_refused_before_a_process_starts(
 
 
 class Own:
-    """Stands for a model that a person has defined in `__main__`."""
+    """Represents a model that a user defined in `__main__`."""
 
 
 @pytest.mark.parametrize(
@@ -404,7 +404,7 @@ def test_an_own_model_that_other_processes_would_not_find_is_refused_before_one_
     else:
         message = refusal(lambda: launch._require_sendable(Own(), training))
         assert message.startswith("training.devices is 2, but your own model or images are defined") and told in message
-    launch._require_sendable(np.zeros(3), training)  # of a library
+    launch._require_sendable(np.zeros(3), training)  # from a library
 
 
 def test_mpirun_is_refused_before_anything_is_begun(

@@ -120,7 +120,7 @@ def test_average_is_the_exponential_mean_of_weights_and_statistics(tmp_path: Pat
     for state in states[1:]:
         expected = {name: decay * expected[name] + (1 - decay) * value for name, value in state.items()}
     for name, value in kept.state_dict().items():
-        if value.is_floating_point():  # the count of batches means nothing here
+        if value.is_floating_point():  # ignore the counter of batches
             assert_close(value, expected[name], msg=name)
         assert_close(model.state_dict()[name], states[-1][name], rtol=0, atol=0)
     assert kept is not model and scored == [kept, kept]
@@ -128,7 +128,7 @@ def test_average_is_the_exponential_mean_of_weights_and_statistics(tmp_path: Pat
 
 
 def test_average_lives_where_fabric_put_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change of type stands in for the move to a GPU: both happen in place, in `Fabric.setup`."""
+    """A change of dtype represents the move to a GPU: both happen in place, in `Fabric.setup`."""
     asked = recipe(OptimizerSettings(lr=0.1, ema=0.9), epochs=1)
     fabric = make_fabric(asked.training)
     setup = fabric.setup
@@ -184,7 +184,7 @@ def test_compile_covers_model_and_loss_and_only_on_request(tmp_path: Path, monke
 
     def compile_(what: object, mode: str = "default", dynamic: bool | None = None) -> object:
         assert mode == "default"
-        compiled.extend([what] if isinstance(what, nn.Module) else [])  # a small function is tried before
+        compiled.extend([what] if isinstance(what, nn.Module) else [])  # a small function is compiled first
         return what
 
     monkeypatch.setattr(torch, "compile", compile_)
@@ -329,7 +329,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_bits_whatever_its_optimi
 def test_which_kernels_make_a_step_is_not_taken_from_a_checkpoint(
     name: Any, setting: str, own: bool | None, tmp_path: Path
 ) -> None:
-    """It follows from the device; earlier versions stored that they had chosen none."""
+    """It depends on the device; earlier versions stored that they had chosen none."""
     asked = recipe(OptimizerSettings(name, lr=0.1), epochs=1)
     fit_in(tmp_path / "run", tiny_model(), asked)
     run = Run(tmp_path / "run")

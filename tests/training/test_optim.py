@@ -29,7 +29,7 @@ PATCHES = "backbone.patch_embed.proj.weight"
 
 
 def grouped(model: nn.Module, settings: OptimizerSettings, factors: dict[str, float]) -> dict[str, tuple[float, float]]:
-    """(learning rate, decay) by parameter name; a parameter in two groups, or in none by mistake, fails."""
+    """(learning rate, decay) by parameter name; fails if a parameter is in two groups, or missing by mistake."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = make_optimizer(model, settings, factors, 128).param_groups
     found = [(names[id(p)], (group["lr"], group["weight_decay"])) for group in groups for p in group["params"]]
@@ -147,7 +147,7 @@ def test_a_step_of_muon_on_a_matrix_is_that_of_torch_and_the_rest_gets_adamw() -
 
 
 def rates(settings: OptimizerSettings, steps: int, factors: tuple[float, ...] = (1.0,)) -> list[list[float]]:
-    """The learning rates of each group at every step, and, last, what is left after them."""
+    """The learning rates of each group at every step, and after the last one."""
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": settings.lr * factor} for factor in factors]
     optimizer = torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
     with warnings.catch_warnings():

@@ -24,7 +24,7 @@ def regulated(settings: BackboneSettings, size: int = 16) -> RegulatedClassifier
 
 
 def by_name(model: nn.Module, settings: OptimizerSettings, **factors: float) -> dict[str, dict[str, Any]]:
-    """The group of every parameter; one in two groups, or in none, fails."""
+    """The group of every parameter; fails if one is in two groups or in none."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     prefixes = {f"{prefix}.": factor for prefix, factor in factors.items()}
     groups = parameter_groups(model, settings, settings.lr, prefixes)
@@ -41,7 +41,7 @@ def rates(model: nn.Module, settings: OptimizerSettings, **factors: float) -> di
 
 
 def test_layer_decay_is_that_of_timm_for_a_network_with_its_head() -> None:
-    """Also where only timm's matcher knows that the last norm belongs to the last block."""
+    """Even if only timm's matcher knows that the last norm belongs to the last block."""
     for settings in (VIT, BackboneSettings("test_resnet", stem="imagenet")):
         whole = timm.create_model(settings.name, num_classes=K, **timm_arguments(settings, 16))
         names = {id(parameter): name for name, parameter in whole.named_parameters()}
@@ -113,7 +113,7 @@ def test_muon_leaves_depthwise_filters_to_adamw() -> None:
 
 
 def test_groups_stay_in_their_order_without_the_settings_that_came_later() -> None:
-    """An optimiser's checkpoint knows its parameters by their place alone."""
+    """An optimiser's checkpoint identifies parameters by their position only."""
     model = RegulatedClassifier(TinyBackbone(), TinyBackbone(), K, mode="learned")
     groups = parameter_groups(model, OptimizerSettings(weight_decay=0.01), 0.1, {"encoder.": 0.5})
     assert [(group["lr"], group["weight_decay"]) for group in groups] == [

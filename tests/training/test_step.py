@@ -31,7 +31,7 @@ def test_what_is_compiled_on_a_gpu_is_replayed_as_cuda_graphs() -> None:
     assert compile_mode(asked, torch.device("cpu"), False) == "default"
     assert compile_mode(TrainingSettings(), gpu, True) is None
     in_parts = TrainingSettings(compile=True, accumulate=2)
-    assert compile_mode(in_parts, gpu, True) == "default"  # gradients would be written over
+    assert compile_mode(in_parts, gpu, True) == "default"  # gradients would be overwritten
     whole = TrainingSettings(compile=True, cuda_graphs=True)
     assert compile_mode(whole, gpu, True) == "default"  # the step is a graph already
     assert compile_mode(whole, gpu, False) == "reduce-overhead"
@@ -46,7 +46,7 @@ def test_what_is_trained_has_the_attention_that_is_fast_there() -> None:
 
 @pytest.fixture
 def compilations(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """One for each time that code is compiled, and there `True`; none is made."""
+    """Records an entry whenever code is compiled, without generating any."""
     compile_ = torch.compile
     monkeypatch.setattr(torch, "compile", lambda module, **options: compile_(module, backend=backend))
     found: list[bool] = []
@@ -60,7 +60,7 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 def test_every_run_of_a_process_is_compiled_however_many_came_before(compilations: list[bool]) -> None:
     batch = Batch(torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]), torch.arange(2))
-    for width in range(1, 40):  # PyTorch's own limit is 8
+    for width in range(1, 40):  # PyTorch's default limit is 8
         make_objective(nn.Sequential(nn.Flatten(), nn.Linear(192, width)), squared, "default", False)(batch)
     assert len(compilations) == 39
 
@@ -70,7 +70,7 @@ def squared(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def test_what_was_compiled_for_one_run_serves_the_next(compilations: list[bool]) -> None:
-    """Other weights, another loss function of the same kind; each with its own result and gradients."""
+    """Models with other weights and loss functions of the same kind, each with its own result and gradients."""
     batch = Batch(torch.randn(4, 3, 8, 8), torch.arange(4) % 3, torch.arange(4))
     counts: list[int] = []
     for seed in range(3):
@@ -91,7 +91,7 @@ def test_what_was_compiled_for_one_run_serves_the_next(compilations: list[bool])
 
 
 def test_a_step_is_that_of_plain_pytorch() -> None:
-    """Loss, clipped gradient, optimiser, schedule and average, over a few steps, to the last bit."""
+    """Loss, clipped gradient, optimiser, schedule and average are bit-identical over a few steps."""
     settings = OptimizerSettings(lr=0.1, schedule="cosine", warmup=0.25, clip_norm=0.5, ema=0.9)
     recipe = TrainRecipe(optimizer=settings, training=TrainingSettings(device="cpu", precision="32-true"))
     torch.manual_seed(0)
@@ -130,7 +130,7 @@ def test_a_step_is_that_of_plain_pytorch() -> None:
 
 @pytest.mark.parametrize("parts", [2, 3, 8])  # of 8 images: also in parts of different sizes, and one by one
 def test_a_step_in_parts_is_that_of_the_whole_batch(parts: int) -> None:
-    """To rounding, without batch statistics: loss, observed gradient, optimiser and schedule."""
+    """Loss, observed gradient, optimiser and schedule, up to rounding, without batch statistics."""
     settings = OptimizerSettings(lr=0.1, schedule="cosine", warmup=0.25, clip_norm=0.5)
     batches = [Batch(torch.randn(8, 3, 8, 8), torch.arange(8) % 4, torch.arange(8)) for _ in range(3)]
     torch.manual_seed(0)
@@ -155,7 +155,7 @@ def test_a_step_in_parts_is_that_of_the_whole_batch(parts: int) -> None:
 
 @pytest.mark.parametrize("is_alone", [False, True])
 def test_each_group_of_parameters_is_clipped_by_itself(is_alone: bool) -> None:
-    """A large gradient elsewhere must not shorten the step of a branch; without groups it does, as it always did."""
+    """A large gradient elsewhere must not shorten the step of a branch; without groups it does."""
     settings = OptimizerSettings(lr=1.0, momentum=0, weight_decay=0, schedule="constant", warmup=0, clip_norm=0.5)
     recipe = TrainRecipe(optimizer=settings, training=TrainingSettings(device="cpu", precision="32-true"))
     loud, quiet, outside = (nn.Linear(3, 2) for _ in range(3))

@@ -1,12 +1,11 @@
 """Losses and metrics of an encoder's emotion read-out, for each kind of label (ours).
 
 An encoder that learns from several stimulus sets has one head per set. All heads form one linear layer: a head is a
-slice of its outputs, and of the joint labels, which are laid out in the same way.
+slice of its outputs, and of the joint labels, which have the same layout.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 class Head:
     """The read-out of one stimulus set: outputs `start` to `stop` (exclusive) of the joint linear layer."""
 
-    name: str  # of the set, as in the names of its metrics
+    name: str  # of the set; a prefix of its metrics
     space: EmotionSpace
     start: int
     stop: int
@@ -41,24 +40,25 @@ class Head:
 
 
 def heads_of(sets: Sequence[tuple[str, EmotionSpace]]) -> tuple[Head, ...]:
-    """One head per set, given as (name, space), side by side; a repeated name gets a number."""
+    """Make one head per set, given as (name, space), side by side; a repeated name gets a number."""
     heads: list[Head] = []
     for name, space in sets:
-        start, taken = heads[-1].stop if heads else 0, {head.name for head in heads}
-        names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-        unique = next(each for each in names if each not in taken)
+        start = heads[-1].stop if heads else 0
+        taken, unique, number = {head.name for head in heads}, name, 2
+        while unique in taken:
+            unique, number = f"{name}-{number}", number + 1
         heads.append(Head(unique, space, start, start + len(space.names)))
     return tuple(heads)
 
 
 def affective_loss(outputs: Tensor, labels: Tensor, space: EmotionSpace) -> Tensor:
-    """The stage-1 loss for a space's kind of label (ours), averaged over the images.
+    """The stage-1 loss (ours), averaged over the images.
 
     Args:
         outputs: (B, E).
-        labels: category: int64 (B,), cross-entropy. votes: (B, E), counts or probabilities, KL divergence from
-            the normalised votes. dimensions: (B, E) in [-1, 1], mean squared error.
-        space: of the labels; its kind chooses the loss.
+        labels: of kind category, int64 (B,), for the cross-entropy; votes, counts or probabilities (B, E), for the KL
+            divergence from the normalised votes; dimensions, (B, E) in [-1, 1], for the mean squared error.
+        space: of the labels; its kind determines the loss.
     """
     if space.kind == "category":
         return F.cross_entropy(outputs, labels)
@@ -69,7 +69,7 @@ def affective_loss(outputs: Tensor, labels: Tensor, space: EmotionSpace) -> Tens
 
 
 def image_losses(outputs: Tensor, labels: Tensor, space: EmotionSpace) -> Tensor:
-    """The loss of each image (B,); their mean is `affective_loss`, with the same arguments."""
+    """The loss of each image (B,), whose mean is `affective_loss`; with the same arguments."""
     if space.kind == "category":
         return F.cross_entropy(outputs, labels, reduction="none")
     if space.kind == "votes":
@@ -79,11 +79,11 @@ def image_losses(outputs: Tensor, labels: Tensor, space: EmotionSpace) -> Tensor
 
 
 def joint_labels(labels: Sequence[Tensor], heads: Sequence[Head]) -> Tensor:
-    """The labels of several sets, concatenated: float32 (N, 1 + ΣE).
+    """Concatenate the labels of several sets: float32 (N, 1 + ΣE).
 
-    Column 0 is the index of the image's head. The other columns hold the heads' labels in the order of their outputs;
-    categories are one-hot. The columns of the other heads are filled with 1, a valid label of every kind, so that their
-    losses are finite before they are masked.
+    Column 0 is the index of the image's head. The other columns hold labels in the order of the outputs, categories as
+    one-hot. Columns of the heads of other sets are filled with 1, a valid label of every kind, so that their losses are
+    finite before they are masked.
     """
     width = heads[-1].stop
     parts = []
@@ -97,9 +97,10 @@ def joint_labels(labels: Sequence[Tensor], heads: Sequence[Head]) -> Tensor:
 
 
 def joint_loss(outputs: Tensor, labels: Tensor, heads: Sequence[Head], shares: Tensor | None = None) -> Tensor:
-    """The loss of a batch drawn from several sets: every image has the same weight, in its own head only (ours).
+    """The loss of a batch drawn from several sets: every image has the same weight, in the head of its set only (ours).
 
-    Masked, not indexed: the number of images per set is known on the device only, and reading it would synchronise.
+    Losses are masked, not indexed: the number of images per set is known on the device only, and reading it would
+    synchronise.
 
     Args:
         outputs: (B, ΣE).
@@ -118,7 +119,7 @@ def joint_loss(outputs: Tensor, labels: Tensor, heads: Sequence[Head], shares: T
 
 
 def affective_metrics(outputs: Tensor, labels: Tensor, space: EmotionSpace) -> dict[str, float]:
-    """Metrics of all outputs (N, E) against all labels: the loss, and accuracy or CCC.
+    """Metrics of outputs (N, E) and labels: the loss, and accuracy or CCC.
 
     For votes, accuracy compares the most-voted categories. `ccc` is the mean over the dimensions of the concordance
     correlation coefficient (Lin 1989), in [-1, 1].
@@ -135,9 +136,9 @@ def affective_metrics(outputs: Tensor, labels: Tensor, space: EmotionSpace) -> d
 
 
 def concordance(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Concordance correlation coefficient (Lin 1989) of each column of (N, E), N > 1: (E,) in [-1, 1], 0 of constants.
+    """Concordance correlation coefficient (Lin 1989) of each column of (N, E), N > 1: (E,) in [-1, 1], 0 for constants.
 
-    Written out, because importing torchmetrics for it takes twice as long as importing PyTorch.
+    Not torchmetrics', because importing that takes twice as long as importing PyTorch.
     """
     x, y = outputs.double(), labels.double()
     covariance = ((x - x.mean(dim=0)) * (y - y.mean(dim=0))).sum(dim=0) / (len(x) - 1)
@@ -158,7 +159,7 @@ def _measure_head(model: nn.Module, images: ImageSet, head: Head, fabric: Fabric
 def measure_heads(
     model: nn.Module, sets: Sequence[ImageSet | None], heads: Sequence[Head], weights: Sequence[int], fabric: Fabric
 ) -> dict[str, float] | None:
-    """Metrics of every head on its own set; None if there are no images at all.
+    """Measure every head on its own set.
 
     Args:
         model: maps images to (B, ΣE).
@@ -169,24 +170,24 @@ def measure_heads(
 
     Returns:
         With one head, `affective_metrics`. With several, the same with the set's name as a prefix ("oasis_ccc"), and
-        loss, the weighted mean.
+        loss, the weighted mean. None if there are no images at all.
     """
-    found = [
+    measured = [
         (head, weight, _measure_head(model, images, head, fabric))
         for images, head, weight in zip(sets, heads, weights, strict=True)
         if images is not None
     ]
-    if not found:
+    if not measured:
         return None
     if len(heads) == 1:
-        return found[0][2]
-    mean = sum(weight * metrics["loss"] for _, weight, metrics in found) / sum(weight for _, weight, _ in found)
-    named = {f"{head.name}_{key}": value for head, _, metrics in found for key, value in metrics.items()}
+        return measured[0][2]
+    mean = sum(weight * metrics["loss"] for _, weight, metrics in measured) / sum(weight for _, weight, _ in measured)
+    named = {f"{head.name}_{key}": value for head, _, metrics in measured for key, value in metrics.items()}
     return {"loss": mean, **named}
 
 
 def check_labels(table: Table, space: EmotionSpace) -> None:
-    """UserError for labels outside the space; names the set and the row."""
+    """Raise UserError for labels outside the space; names the set and the row."""
     count, width = len(table), len(space.names)
     dtype, shape = ("int64", (count,)) if space.kind == "category" else ("float32", (count, width))
     if (str(table.labels.dtype), table.labels.shape) != (dtype, shape):

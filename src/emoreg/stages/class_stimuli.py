@@ -1,7 +1,7 @@
 """Stimulus sets of any kind: affective ones, and for positive controls the classes of a target (ours).
 
-Classes are no emotion, and nobody was moved by them. A study needs a stage 1 whose labels are known to help the target,
-such as half of CIFAR's classes for the other half: what finds no label effect there cannot find one anywhere.
+Classes are not emotions. But a positive control needs a stage 1 whose labels are known to help the target, such as half
+of CIFAR's classes for the other half: a study that finds no label effect there cannot find one anywhere.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from emoreg.errors import SettingError
 
 
 def read_stimuli(settings: StimuliSettings, seed: int) -> Stimuli:
-    """The whole set: affective images, or the training images of a target with their classes.
+    """Read a whole set: affective images, or the training images of a target with their classes.
 
     Args:
         settings: name and location of the set.
         seed: of the procedural compositions.
 
     Raises:
-        UserError: the set is unknown, missing or malformed, or has no classes; says where and what to do.
+        UserError: the set is unknown, missing or malformed, or has no classes.
     """
     if settings.name in WITH_CLASSES:
         return _classes(settings)
@@ -41,13 +41,13 @@ def read_stimuli(settings: StimuliSettings, seed: int) -> Stimuli:
 
 
 def _classes(settings: StimuliSettings) -> Stimuli:
-    """Training images of a target, and its published validation split, if there is one besides a test split."""
-    asked = TargetSettings(
+    """Read the training images of a target, and its validation split if it publishes one besides a test split."""
+    target_settings = TargetSettings(
         settings.name, settings.root, settings.classes, image_size=settings.image_size, fit=settings.fit
     )
     try:
-        target = read_target(asked)
-    except SettingError as error:  # of the same setting, where a target is read
+        target = read_target(target_settings)
+    except SettingError as error:  # name the setting of the stimuli instead
         name = error.key.removeprefix("target.")
         raise SettingError(f"stimuli.{name}", error.reason, error.path, error.line) from None
     parts: list[tuple[Split, Table]] = [("train", target.train)]

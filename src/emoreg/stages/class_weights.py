@@ -1,4 +1,4 @@
-"""How much an image counts in the loss, by its class; see `LossSettings.class_weights`."""
+"""Weights of classes in the loss; see `LossSettings.class_weights`."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from emoreg.errors import SettingError, nearest
 
 
 def class_weights(asked: ClassWeights, labels: Tensor, classes: Sequence[str]) -> Tensor | None:
-    """The weight of each class, float32 (K,), of mean 1 over the training images; None where all count alike.
+    """Return the weight of each class, float32 (K,), with mean 1 over the training images; None for equal weights.
 
     Args:
-        asked: what the recipe has.
+        asked: loss.class_weights of the recipe.
         labels: int64 (N,), of the training images.
         classes: K names, in the order of the labels.
 
     Raises:
-        SettingError: a class that is not there (the nearest name is given), or another number of weights than classes.
+        SettingError: an unknown class (the closest name is suggested), or not one weight per class.
     """
     if asked == "none":
         return None
     images = labels.bincount(minlength=len(classes)).double()
     if asked == "balanced":
-        weights = torch.where(images > 0, 1 / images, 0.0)  # a class without training images has no part in the loss
+        weights = torch.where(images > 0, 1 / images, 0.0)  # 0 for a class without training images
     elif isinstance(asked, Mapping):
         for name in asked:
             if name not in classes:
@@ -41,6 +41,6 @@ def class_weights(asked: ClassWeights, labels: Tensor, classes: Sequence[str]) -
 
 
 def describe_class_weights(weights: Tensor, classes: Sequence[str]) -> str:
-    """The smallest and the largest weight with their classes, in words."""
+    """Describe the smallest and the largest weight with their classes."""
     low, high = int(weights.argmin()), int(weights.argmax())
     return f"class weights from {weights[low]:.3g} ({classes[low]}) to {weights[high]:.3g} ({classes[high]})"

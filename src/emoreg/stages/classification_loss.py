@@ -1,4 +1,4 @@
-"""The loss of stage 2: of the responses, and of what keeps stage 1 alive beside them."""
+"""The loss of stage 2: that of the responses, plus anchor and rehearsal, which preserve stage 1."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ def classification_loss(
     classifier: RegulatedClassifier,
     images: ImageSet,
     recipe: TrainRecipe,
-    of_classes: Tensor | None = None,
+    class_weights: Tensor | None = None,
     rehearsal: Rehearsal | None = None,
 ) -> LossOf:
-    """The loss that trains a classifier on batches of `images`, with the features of a frozen encoder made cheap.
+    """Make the loss that trains a classifier on batches of `images`; a frozen encoder's features take shortcuts.
 
     Args:
-        classifier: its encoder is looked up where it is frozen.
+        classifier: to be trained.
         images: the training images.
         recipe: loss, encoder, augment and the mode of the regulation are used.
-        of_classes: from `class_weights`.
-        rehearsal: of the encoder, or of the one network of mode transfer.
+        class_weights: from `class_weights.class_weights`.
+        rehearsal: of the encoder, or of the only network in mode transfer.
 
     Raises:
-        SettingError: a matched budget for a classifier of your own one branch of which gets no gradient; an encoder
-            that is frozen as a whole and is to learn.
+        SettingError: a matched budget for a user-supplied classifier with a branch that gets no gradient; an encoder
+            that is not declared frozen but has no trainable parameters.
     """
     _refuse_frozen(classifier)
     loss = recipe.loss
-    weights = loss.weights(classifier.encoder is not None)  # your own classifier's mode need not be the recipe's
-    classifier.gradient_scale = None  # of a loss of the caller's own loop
-    regulation_loss = RegulationLoss(classifier, weights, loss.label_smoothing, loss.budget, of_classes)
+    weights = loss.weights(classifier.encoder is not None)  # a user-supplied classifier may not have the recipe's mode
+    classifier.gradient_scale = None  # forget a loss of the caller's own loop
+    regulation_loss = RegulationLoss(classifier, weights, loss.label_smoothing, loss.budget, class_weights)
     features: FrozenFeatures | None = None
     if classifier.encoder is not None and classifier.freeze_encoder:
         seed = derive_seed(recipe.seed, "views")
@@ -63,31 +63,33 @@ def classification_loss(
     has_anchor = rate and (classifier.encoder is not None or is_transfer)
     if not has_anchor and rehearsal is None:
         return loss_of
-    return _KeptAlive(loss_of, Anchor(_experienced(classifier), rate) if has_anchor else None, rehearsal)
+    return _WithPenalties(loss_of, Anchor(_experienced(classifier), rate) if has_anchor else None, rehearsal)
 
 
 def _refuse_frozen(classifier: RegulatedClassifier) -> None:
-    """SettingError for an encoder that no part of learns, though it is not said to be frozen.
+    """Raise SettingError for an encoder without trainable parameters that is not declared frozen.
 
-    Not where a classifier is built: it may be one for inference, or a loop of one's own may thaw the encoder later.
+    Building such a classifier is allowed: it may be for inference, or the caller's loop may unfreeze the encoder later.
     """
     encoder = classifier.encoder
-    learns = [] if encoder is None else [parameter.requires_grad for parameter in encoder.parameters()]
-    if learns and not any(learns) and not classifier.freeze_encoder:
+    if encoder is None or classifier.freeze_encoder:
+        return
+    trainable = [parameter.requires_grad for parameter in encoder.parameters()]
+    if trainable and not any(trainable):
         raise SettingError(
             "encoder.frozen",
-            "must be true with an encoder that is frozen as a whole (of a RegulatedClassifier of your own: "
+            "must be true with an encoder that has no trainable parameters (for a RegulatedClassifier of your own: "
             "freeze_encoder=True); encoder.requires_grad_(True) lets it learn",
         )
 
 
 def _experienced(classifier: RegulatedClassifier) -> nn.Module:
-    """The network that comes from stage 1: the encoder; in mode transfer, which has no other, the backbone."""
+    """The network that comes from stage 1: the encoder, or in mode transfer the backbone."""
     return classifier.backbone if classifier.encoder is None else classifier.encoder
 
 
-class _KeptAlive(nn.Module):
-    """A loss with what keeps stage 1 alive beside it: the penalty of an anchor, a rehearsal, or both."""
+class _WithPenalties(nn.Module):
+    """A loss plus the penalty of an anchor, the loss of a rehearsal, or both."""
 
     def __init__(self, loss_of: LossOf, anchor: Anchor | None, rehearsal: Rehearsal | None) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The classifier of stage 2: built as a recipe describes it, or loaded from a finished run."""
+"""Building the classifier of stage 2 from a recipe, and loading it from a finished run."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from emoreg.runtime.seeding import derive_seed, drawn_from
 from emoreg.stages.given_model import refuse_another, refuse_without
 from emoreg.stages.origins import mark_loaded
 from emoreg.stages.pretrain import encoder_architecture, load_encoder
-from emoreg.stages.probe import refuse_other_answers
+from emoreg.stages.probe import refuse_other_outputs
 
 
 def build_classifier(recipe: TrainRecipe, num_classes: int) -> RegulatedClassifier:
-    """The classifier that a recipe describes, its emotional encoder taken over from its experience.
+    """Build the classifier that a recipe describes; its emotional encoder is taken over from its experience.
 
-    Backbone, heads and the start of λ are the same in every mode of the same seed, whatever the encoder has experienced
-    and however it is taken over, so that arms differ in nothing but the emotional branch. After a shrunk takeover the
-    running statistics of batch norms do not fit; `train` estimates them anew.
+    With the same seed, backbone, heads and the start of λ are the same in every mode, whatever the encoder has
+    experienced and however it is taken over, so that arms differ only in the emotional branch. After a shrunk takeover
+    the running statistics of batch norms do not fit; `train` estimates them anew.
 
     Raises:
         UserError: unknown architecture; no finished stage-1 run; an encoder of another architecture; a takeover that
-            is impossible for it, or without anything to take over.
+            is impossible for it, or without an experience.
     """
     recipe = with_sources(require_recipe(recipe, TrainRecipe, "build_classifier"))
     return build_matched(recipe, num_classes)[0]
 
 
 def build_matched(recipe: TrainRecipe, num_classes: int) -> tuple[RegulatedClassifier, NormMatch | None]:
-    """As `build_classifier`; also what a norm-matched takeover has done."""
+    """As `build_classifier`; also return the counts of a norm-matched takeover."""
     size, regulation, mode = recipe.target.image_size, recipe.regulation, recipe.regulation.mode
     encoder: nn.Module | None = None
     matched: NormMatch | None = None
@@ -67,7 +67,7 @@ def build_matched(recipe: TrainRecipe, num_classes: int) -> tuple[RegulatedClass
 
 
 def _build_encoder(recipe: TrainRecipe) -> tuple[nn.Module, NormMatch | None]:
-    """The emotional encoder as training begins, and what a norm-matched takeover has done."""
+    """Build the emotional encoder as training starts; also return the counts of a norm-matched takeover."""
     settings, size = recipe.encoder, recipe.target.image_size
     _check_takeover(settings)
     if settings.experience is None:
@@ -78,7 +78,7 @@ def _build_encoder(recipe: TrainRecipe) -> tuple[nn.Module, NormMatch | None]:
     if settings.takeover == "as_is" and not settings.moments_only:
         return encoder, None
     with drawn_from(recipe.seed, "encoder"):  # θ₀, the weights of the twin `fresh` of this seed
-        fresh = build_backbone(_encoder_to_build(recipe), size, "encoder.backbone")
+        fresh = build_backbone(_encoder_architecture(recipe), size, "encoder.backbone")
     matched = None
     if settings.takeover == "norm_matched":
         matched = match_norms(encoder, fresh)
@@ -90,7 +90,7 @@ def _build_encoder(recipe: TrainRecipe) -> tuple[nn.Module, NormMatch | None]:
 
 
 def _check_takeover(settings: EncoderSettings) -> None:
-    """SettingError where there is nothing to take over."""
+    """Raise SettingError for a takeover without an experience."""
     if settings.experience is None:
         without = "without encoder.experience: there is nothing to take over"
         if settings.takeover != "as_is":
@@ -100,7 +100,7 @@ def _check_takeover(settings: EncoderSettings) -> None:
 
 
 def check_encoder(recipe: TrainRecipe) -> None:
-    """SettingError for settings of the encoder that mean nothing in a training of this mode."""
+    """Raise SettingError for settings of the encoder that have no meaning in the recipe's mode."""
     encoder = recipe.encoder
     if recipe.regulation.mode == "transfer":
         if encoder.experience is None:
@@ -114,40 +114,40 @@ def check_encoder(recipe: TrainRecipe) -> None:
 
 
 def with_encoder_architecture(recipe: TrainRecipe) -> TrainRecipe:
-    """The recipe with the architectures written out, so that either network can be built alone."""
-    own = recipe.encoder.backbone
+    """Write out the encoder's architecture in a recipe, so that both networks can be built from it alone."""
+    settings = recipe.encoder.backbone
     has_encoder = recipe.has_two_responses or recipe.regulation.mode == "transfer"
-    if has_encoder and (own is None or own.stem == "auto"):
-        architecture = _encoder_to_build(recipe)
+    if has_encoder and (settings is None or settings.stem == "auto"):
+        architecture = _encoder_architecture(recipe)
         recipe = dataclasses.replace(recipe, encoder=dataclasses.replace(recipe.encoder, backbone=architecture))
     return with_stems(recipe)
 
 
-def _encoder_to_build(recipe: TrainRecipe) -> BackboneSettings:
-    """Architecture of the encoder: as asked, or that of its experience, or else the backbone's."""
+def _encoder_architecture(recipe: TrainRecipe) -> BackboneSettings:
+    """The architecture of the encoder: the recipe's, or else that of its experience, or else the backbone's."""
     if recipe.encoder.experience is None:
         return recipe.encoder_backbone
-    there, own = encoder_architecture(recipe.encoder.experience), recipe.encoder.backbone
-    if own is not None:  # its weights come from stage 1, and so does a stem that is left to the images
-        return dataclasses.replace(own.untrained, stem=there.stem if own.stem == "auto" else own.stem)
-    if there.name == recipe.backbone.name:  # γ of a fresh draw, as in `fresh`, the twin that is built like the backbone
-        return dataclasses.replace(there, zero_gamma=recipe.backbone.zero_gamma)
-    return there
+    stored, settings = encoder_architecture(recipe.encoder.experience), recipe.encoder.backbone
+    if settings is not None:
+        return dataclasses.replace(settings.untrained, stem=stored.stem if settings.stem == "auto" else settings.stem)
+    if stored.name == recipe.backbone.name:  # draw γ like the twin `fresh`, which is built like the backbone
+        return dataclasses.replace(stored, zero_gamma=recipe.backbone.zero_gamma)
+    return stored
 
 
 def load_classifier(
     run: Run, model: RegulatedClassifier | None = None, compare: bool = True
 ) -> tuple[RegulatedClassifier, tuple[str, ...]]:
-    """The trained classifier of a finished run, in evaluation, and its classes' names.
+    """Load the classifier of a finished run, in evaluation mode, and the names of its classes.
 
     Args:
         run: of stage 2.
-        model: for a run that trained your own model, one built alike.
-        compare: its answers with the run's; False for the very model that was trained, which may be off by now in what
-            no state dict holds.
+        model: for a run that trained a user-supplied model, one built with the same code.
+        compare: check that the model's outputs match the run's. Training may have changed state that no state dict
+            holds, so the model that was just trained is not checked.
 
     Raises:
-        UserError: unfinished run, weights of another architecture, or a model that answers otherwise with them.
+        UserError: unfinished run, weights of another architecture, or a model with other outputs.
     """
     recipe = run.recipe
     if not isinstance(recipe, TrainRecipe):
@@ -162,13 +162,7 @@ def load_classifier(
         refuse_another(run, model)
     else:
         refuse_without(run)
-        # The run's own weights replace those of its experience, which need not be there any more.
-        own = recipe.encoder.backbone
-        untrained = dataclasses.replace(
-            recipe.encoder, experience=None, takeover="as_is", moments_only=False, backbone=own and own.untrained
-        )
-        plain = dataclasses.replace(recipe, encoder=untrained, backbone=recipe.backbone.untrained)
-        model = build_classifier(plain, len(classes))
+        model = build_classifier(_without_experience(recipe), len(classes))
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -176,6 +170,15 @@ def load_classifier(
             f"{run.folder / WEIGHTS} holds weights of another architecture: {shortened(str(error), 300)}"
         ) from None
     if compare:
-        refuse_other_answers(run, "model", model, metadata)
+        refuse_other_outputs(run, "model", model, metadata)
     mark_loaded(model, run)
     return model.eval(), classes
+
+
+def _without_experience(recipe: TrainRecipe) -> TrainRecipe:
+    """The same networks with random weights, which the run's will replace; the experience may be gone by now."""
+    backbone = recipe.encoder.backbone
+    encoder = dataclasses.replace(
+        recipe.encoder, experience=None, takeover="as_is", moments_only=False, backbone=backbone and backbone.untrained
+    )
+    return dataclasses.replace(recipe, encoder=encoder, backbone=recipe.backbone.untrained)

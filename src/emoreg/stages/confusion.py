@@ -1,7 +1,7 @@
-"""Which classes are taken for which, and the metrics that follow from that.
+"""The confusion matrix, and the metrics that follow from it.
 
-Written out, from one count of all pairs: scikit-learn's three functions take 146 ms for 10,000 images of 100 classes on
-one core, after an import as long as PyTorch's, in every epoch; this takes 1 ms. The tests compare both.
+Not scikit-learn's: in every epoch its three functions take 146 ms for 10,000 images of 100 classes on one core, after
+an import as long as PyTorch's; this takes 1 ms. The tests compare both.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-TOP = 5  # answers that one of must be right; as on ImageNet (Russakovsky et al. 2015)
-MAX_KEPT = 100  # classes up to which the matrix of a run is kept: above, most of its cells are 0, and it grows large
+TOP = 5  # as on ImageNet (Russakovsky et al. 2015)
+MAX_KEPT = 100  # most classes with which a run keeps its matrix: larger ones are mostly 0
 
 
 class Confusion(NamedTuple):
-    """A pair of classes and how often one was taken for the other."""
+    """A pair of classes and how often one was predicted as the other."""
 
     truth: str
     answer: str
@@ -30,10 +30,10 @@ class Confusion(NamedTuple):
 
 
 def confusion_matrix(answers: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """How many images of each class (row) got which answer (column), int64 (K, K).
+    """Count the images of each true class (row) and predicted class (column), int64 (K, K).
 
     Args:
-        answers: int64 (N,), class indices.
+        answers: int64 (N,), predicted class indices.
         labels: int64 (N,), the true ones.
         classes: K.
     """
@@ -41,16 +41,16 @@ def confusion_matrix(answers: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 
 def class_metrics(matrix: Tensor) -> dict[str, float | int]:
-    """Metrics that do not let frequent classes hide rare ones.
+    """Metrics in which frequent classes do not hide rare ones.
 
     Args:
         matrix: of `confusion_matrix`, with at least one image.
 
     Returns:
         balanced_accuracy, the mean accuracy over the classes that have images (Brodersen et al. 2010); macro_f1, the
-        mean over the classes that have images or answers of 2 · right / (images + answers); majority_baseline, the
-        accuracy of the best constant answer, which is the share of the most frequent class; answered_classes, the
-        number of classes that were answered at least once.
+        mean of 2 · right / (images + predictions) over the classes that have either; majority_baseline, the accuracy of
+        the best constant prediction, which is the share of the most frequent class; answered_classes, the number of
+        classes that were predicted at least once.
     """
     right, images, answers = matrix.diagonal().double(), matrix.sum(dim=1), matrix.sum(dim=0)
     occurs = images + answers > 0
@@ -63,23 +63,23 @@ def class_metrics(matrix: Tensor) -> dict[str, float | int]:
 
 
 def per_class_accuracy(matrix: Tensor) -> list[float | None]:
-    """Accuracy on the images of each class, K values of a `confusion_matrix`; None for a class without images."""
+    """Return the accuracy on the images of each of K classes, from a `confusion_matrix`; None without images."""
     right, images = matrix.diagonal().tolist(), matrix.sum(dim=1).tolist()
     return [hits / count if count else None for hits, count in zip(right, images, strict=True)]
 
 
 def top_accuracy(logits: Tensor, labels: Tensor, top: int = TOP) -> float:
-    """Share of the images whose class is among the `top` most probable ones; logits (N, K), labels int64 (N,)."""
+    """The share of images whose class is among the `top` most probable ones; logits (N, K), labels int64 (N,)."""
     return (logits.topk(top, dim=1).indices == labels[:, None]).any(dim=1).double().mean().item()
 
 
 def frequent_confusions(matrix: Sequence[Sequence[int]], classes: Sequence[str], count: int = 5) -> list[Confusion]:
-    """The pairs of different classes that were confused most often, at most `count`.
+    """Return the pairs of classes that were confused most often.
 
     Args:
         matrix: as nested lists (K, K).
         classes: K names.
-        count: how many pairs.
+        count: at most this many pairs.
     """
     pairs = [
         Confusion(classes[truth], classes[answer], images, sum(row))
@@ -91,19 +91,19 @@ def frequent_confusions(matrix: Sequence[Sequence[int]], classes: Sequence[str],
 
 
 def remark_on_answers(metrics: Mapping[str, Any], classes: Sequence[str], what: str = "images") -> str | None:
-    """A line on a classifier that gives all images one answer though their classes differ; None for any other.
+    """A line about a classifier that predicts one class for all images though their classes differ; else None.
 
     Args:
         metrics: of `metrics.measure`.
         classes: K names.
-        what: the images are called.
+        what: the images are called in the line.
     """
     if metrics.get("answered_classes") != 1 or metrics["majority_baseline"] == 1:
         return None
-    # Only images of the class that is answered can be right, and all of them are.
-    named = [name for name, accuracy in zip(classes, metrics["per_class"], strict=True) if accuracy == 1]
-    answer = f"'{named[0]}'" if named else "one class, of which there are none"
+    # Only images of the predicted class can be right, and all of them are.
+    predicted = [name for name, accuracy in zip(classes, metrics["per_class"], strict=True) if accuracy == 1]
+    answer = f"'{predicted[0]}'" if predicted else "a class that none of them has"
     return (
-        f"all {metrics['images']:,} {what} are answered {answer}, though their classes differ: the classifier tells "
-        "nothing apart"
+        f"all {metrics['images']:,} {what} are predicted to be {answer}, though their classes differ: the classifier "
+        "distinguishes nothing"
     )

@@ -1,4 +1,4 @@
-"""What a finished run of stage 2 scores on its own test split, or on other labelled images."""
+"""Measure a finished run of stage 2 on its own test split, or on other labelled images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import TargetSettings
@@ -22,12 +22,20 @@ from emoreg.runs.run import Run, open_run
 from emoreg.runtime.places import portable
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classifier import load_classifier
-from emoreg.stages.classify import load_target
 from emoreg.stages.confusion import remark_on_answers
 from emoreg.stages.inputs import contents_of_given
 from emoreg.stages.leaks import count_trained_on
 from emoreg.stages.metrics import measure
+from emoreg.stages.target_images import load_target
 from emoreg.training.fabric import make_fabric, place, scoring
+
+
+class _Images(NamedTuple):
+    """Images to score."""
+
+    table: Table
+    name: str
+    is_own: bool  # whether they are the test split of the run
 
 
 def evaluate(
@@ -37,9 +45,9 @@ def evaluate(
     model: RegulatedClassifier | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Metrics of a finished run on its own test split, or on other labelled images.
+    """Measure a finished run on its own test split, or on other labelled images.
 
-    The run's own test split was scored once, when training ended; scoring it again says so in a line.
+    The run's own test split was scored once, when training ended; scoring it again prints a warning.
 
     Args:
         run: the run or its folder.
@@ -47,12 +55,12 @@ def evaluate(
             run knows; or images in Python, whose test images are scored; None for the run's own test split.
         device: as training.device.
         model: for a run that trained your own model, one built alike.
-        progress: where it is shown; None for the terminal. That it is another look is told even if it is quiet.
+        progress: None prints to the terminal. The warning about another look is printed even if it is quiet.
 
     Returns:
-        target, what was scored in words; `measure`'s metrics; images_trained_on, how many of the images the run was
-        trained on (None where it has no record of these); images_per_second; and classes, their names in the order of
-        per_class and confusion.
+        target, a description of what was scored; `measure`'s metrics; images_trained_on, the number of images that the
+        run was trained on (None if it has no record of them); images_per_second; and classes, their names in the order
+        of per_class and confusion.
 
     Raises:
         UserError: unfinished run; missing images; classes that the run does not know; the own test split of a run
@@ -66,26 +74,11 @@ def evaluate(
     training = scoring(recipe, run, device)
     fabric = make_fabric(training)
     classifier, classes = load_classifier(run, model)
-    target = recipe.target
-    was, checksum = run.inputs.data.get("target"), run.final.get("test_images_checksum")
     if data is None or isinstance(data, str | Path):
-        data = None if data is None else str(data)
-        if data is not None and not is_own_test_split(target, data) and _holds(data, run):
-            target = dataclasses.replace(target, root=data)
-        table = read_for_scoring(target, data, classes, progress, recipe.edition)
-        is_own = is_own_test_split(target, data)
-        now = contents_of(target) if is_own else None
-        scored = portable(str(data), run.folder)
+        table, name, is_own = _read(run, recipe, data, classes, progress)
     else:
-        table, scored, now = _test_of(data, target, classes), f"{GIVEN_IMAGES}{data.test.name}", None
-        is_own = False
-        if checksum is None:
-            given = contents_of_given(data)
-            is_known = was is not None and given is not None
-            is_own = was == given if is_known else target.name == f"{GIVEN_IMAGES}{data.train.name}"
-    if not is_own and checksum is not None:
-        is_own = checksum_of_images(table) == checksum
-    if is_own and not target.test:
+        table, name, is_own = _given(run, recipe.target, data, classes)
+    if is_own and not recipe.target.test:
         raise UserError("target.test is false, which leaves this run's test split unseen: give other images (data=)")
     images = load_target(table, recipe.target, training, fabric, progress)
     trained_on = count_trained_on(run, images, progress)
@@ -94,22 +87,19 @@ def evaluate(
             f"{run.folder.name}: another look at its test images, which were scored when training ended; choices made "
             "from it bias what is reported on them"
         )
-        if was is not None and now is not None and was.sha256 != now.sha256:
-            progress.warn(f"{run.folder.name}: its images have changed since it was trained: {was} then, {now} now")
-    if trained_on is None and not is_own:
+    elif trained_on is None:
         progress.say(
             f"{run.folder.name} holds no record of its training images, as runs of earlier versions and of sets too "
             "large to hold in memory: not checked whether these are among them"
         )
     place(classifier, fabric)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     metrics = measure(classifier, images, fabric, names=classes)
-    speed = len(images) / (time.perf_counter() - begun)
+    speed = len(images) / (time.perf_counter() - start)
     if remark := remark_on_answers(metrics, classes):
         progress.say(f"{run.folder.name}: {remark}")
-    what = describe_run(run) if is_own else f"{scored}, {len(classes)} {OUTPUTS[target.task]}"
     return {
-        "target": what,
+        "target": describe_run(run) if is_own else f"{name}, {len(classes)} {OUTPUTS[recipe.target.task]}",
         **metrics,
         "images_trained_on": trained_on,
         "images_per_second": speed,
@@ -117,22 +107,24 @@ def evaluate(
     }
 
 
-def describe_run(run: Run) -> str:
-    """The target of a finished run of stage 2 in words, see `describe_target`. UserError if its files are damaged."""
-    recipe, final = run.recipe, run.final
-    assert isinstance(recipe, TrainRecipe)
-    return describe_target(recipe.target, len(final.get("classes") or ()) or None, whole_of(final))
+def _read(
+    run: Run, recipe: TrainRecipe, data: str | Path | None, classes: tuple[str, ...], progress: Progress
+) -> _Images:
+    """Read images by the name or place of a target, or the run's own; warn if these have changed."""
+    target, place = recipe.target, None if data is None else str(data)
+    if place is not None and not is_own_test_split(target, place) and _holds(place, run, recipe):
+        target = dataclasses.replace(target, root=place)
+    table = read_for_scoring(target, place, classes, progress, recipe.edition)
+    is_own = is_own_test_split(target, place)
+    if is_own:
+        then, now = run.inputs.data.get("target"), contents_of(target)
+        if then is not None and now is not None and then.sha256 != now.sha256:
+            progress.warn(f"{run.folder.name}: its images have changed since it was trained: {then} then, {now} now")
+    return _Images(table, portable(str(place), run.folder), is_own or _has_checksum(table, run))
 
 
-def whole_of(final: Mapping[str, Any]) -> int | None:
-    """Number of classes of a run's whole target, from its final.json; None in that of an earlier emoreg."""
-    told = final.get("target")
-    found = told.get("classes") if isinstance(told, Mapping) else None
-    return found if type(found) is int and found > 0 else None
-
-
-def _test_of(data: Target, target: TargetSettings, classes: tuple[str, ...]) -> Table:
-    """The test images that a caller gives. UserError for another task, or classes, than the run was trained on."""
+def _given(run: Run, target: TargetSettings, data: Target, classes: tuple[str, ...]) -> _Images:
+    """Take the test images of a user-supplied target, if its task and classes are the run's."""
     check_target(data)
     if data.task != target.task:
         raise SettingError("data.task", f"is {data.task}, and the run was trained on {target.task}")
@@ -140,18 +132,43 @@ def _test_of(data: Target, target: TargetSettings, classes: tuple[str, ...]) -> 
         raise SettingError(
             "data.classes", f"must be those that the run was trained on, in their order: {', '.join(classes)}"
         )
-    return data.test
+    is_own = _has_checksum(data.test, run)
+    if run.final.get("test_images_checksum") is None:  # a run of an earlier version
+        then, now = run.inputs.data.get("target"), contents_of_given(data)
+        is_known = then is not None and now is not None
+        is_own = then == now if is_known else target.name == f"{GIVEN_IMAGES}{data.train.name}"
+    return _Images(data.test, f"{GIVEN_IMAGES}{data.test.name}", is_own)
 
 
-def _holds(root: str, run: Run) -> bool:
-    """Whether the images that a run was trained with are at `root` now, whatever their path was.
+def _has_checksum(table: Table, run: Run) -> bool:
+    """Whether images are a run's own test images by their content; False if the run has no record of it."""
+    checksum = run.final.get("test_images_checksum")
+    return checksum is not None and checksum_of_images(table) == checksum
 
-    Of files that are known by name and size those of the test split must be the same by their content too.
+
+def _holds(root: str, run: Run, recipe: TrainRecipe) -> bool:
+    """Whether the images of a run are at `root` now, though its recipe has another path.
+
+    Since files are identified by name and size only, the test images must be equal by their content too.
     """
-    recipe, was, checksum = run.recipe, run.inputs.data.get("target"), run.final.get("test_images_checksum")
-    assert isinstance(recipe, TrainRecipe)
-    there = dataclasses.replace(recipe.target, root=root)
-    now = contents_of(there)
-    if was is None or now is None or was.sha256 is None or was.sha256 != now.sha256:
+    target = dataclasses.replace(recipe.target, root=root)
+    then, now = run.inputs.data.get("target"), contents_of(target)
+    if then is None or now is None or then.sha256 is None or then.sha256 != now.sha256:
         return False
-    return checksum is None or checksum_of_images(read_target(there, recipe.edition).test) == checksum
+    if run.final.get("test_images_checksum") is None:
+        return True
+    return _has_checksum(read_target(target, recipe.edition).test, run)
+
+
+def describe_run(run: Run) -> str:
+    """Describe the target of a finished run of stage 2. Raise UserError if its files are damaged."""
+    recipe, final = run.recipe, run.final
+    assert isinstance(recipe, TrainRecipe)
+    return describe_target(recipe.target, len(final.get("classes") or ()) or None, whole_of(final))
+
+
+def whole_of(final: Mapping[str, Any]) -> int | None:
+    """Number of classes of a run's whole target, from its final.json; None if an earlier emoreg wrote it."""
+    target = final.get("target")
+    count = target.get("classes") if isinstance(target, Mapping) else None
+    return count if type(count) is int and count > 0 else None

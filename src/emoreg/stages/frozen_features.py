@@ -1,4 +1,4 @@
-"""Shortcuts for a frozen emotional encoder: batch norm folded away, or features computed only once (ours)."""
+"""Shortcuts for a frozen emotional encoder: batch norms folded away, or features computed only once (ours)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class FrozenFeatures:
     """Features e(x) (B, De) of training batches, without gradients.
 
     Args:
-        encoder: e, in evaluation; it is not changed, and first used when the first batch comes.
+        encoder: e, in evaluation mode; it is not changed, and not used before the first batch.
         images: the images that the batches come from.
-        views: None to compute the features of each batch. Otherwise e sees each image in so many fixed views, and each
-            step draws one of them from torch's default generator; 0 is the image as it is. All features, (views, N,
-            De), are computed at the first batch and held on the device.
-        augment: how the views differ.
+        views: None to compute the features of each batch. Otherwise e sees each image in this many fixed views, and
+            each step draws one of them from torch's default generator; 0 means the unchanged image. All features,
+            (views, N, De), are computed at the first batch and kept on the device.
+        augment: draws the views.
         seed: of the views.
     """
 
@@ -35,7 +35,7 @@ class FrozenFeatures:
         self._outside_of_graphs = torch.compiler.disable(self._features)
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Features of a batch."""
+        """Return the features of a batch."""
         features: Tensor = self._outside_of_graphs(batch)
         return features
 

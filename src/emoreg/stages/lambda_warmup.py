@@ -1,4 +1,4 @@
-"""The warm-up of λ (ours): for a share of the steps a learned λ stays where it starts."""
+"""The warm-up of λ (ours): for a share of the steps a learned λ keeps its starting value."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from emoreg.training.loop import Prepare
 
 @contextlib.contextmanager
 def warming_up(classifier: RegulatedClassifier, share: float) -> Iterator[Prepare | None]:
-    """Within, what `fit` is to call before each step, so that λ is held for this share of them.
+    """Provide the `prepare` of `fit`, which holds λ in the first steps; None without a warm-up.
 
     Args:
-        classifier: that is trained. Afterwards its λ is not held, also if the training was stopped meanwhile.
-        share: in [0, 1).
+        classifier: to be trained. On exit its λ is released, even if training was stopped.
+        share: of the steps, in [0, 1).
     """
     if not share or classifier.encoder is None:
         yield None
@@ -28,7 +28,7 @@ def warming_up(classifier: RegulatedClassifier, share: float) -> Iterator[Prepar
         is_held = share_done < share
         regulation.hold(is_held)
         for parameter in regulation.parameters() if is_held else ():
-            # Adam's first steps are as long as its later ones only if it counts them from the first gradient.
+            # Adam's bias correction must count steps from the first non-zero gradient.
             if "step" in (state := optimizer.state.get(parameter, {})):
                 state["step"].zero_()
 

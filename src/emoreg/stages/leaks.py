@@ -1,8 +1,8 @@
-"""Leaks: images that a network is tested on and was trained on before (ours).
+"""Leaks: test images that a network was trained on (ours).
 
-Each stage keeps a checksum of every training image. Stage 2 refuses an encoder that has seen an image of its test
-split; training images of the target may be seen: a positive control needs that. A classifier that is scored on images
-that it was trained on says so, and so does a target that a caller gives with the same images in two parts.
+Each run keeps a checksum of every training image. Stage 2 refuses an encoder that was trained on images of the test
+split. Training images of the target are allowed, since positive controls need them. Scoring a classifier on its
+training images prints a line, and so does a user-supplied target that has the same images in two parts.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from emoreg.runtime.safe_io import read_bounded
 
 FORMAT = 1
 MAGIC = b"emoregSE"
-HEADER = struct.Struct("<8sIIQ")  # magic, format, image size in pixels, number of checksums; then these, 8 bytes each
+HEADER = struct.Struct("<8sIIQ")  # magic, format, image size in pixels, number of checksums; 8 bytes each follow
 CHECKSUM = np.dtype("<u8")
-NAMED = 3  # images in an error
+NAMED = 3  # images in a message
 
 
 @dataclass(frozen=True)
@@ -43,21 +43,21 @@ class Seen:
 
 
 def checksums(images: ImageSet, progress: Progress) -> NDArray[np.uint64]:
-    """BLAKE2b, cut to 64 bits, of each image's pixels (S, S, 3): uint64 (N,), in order.
+    """Return the 64-bit BLAKE2b checksum of each image's pixels (S, S, 3), in order, uint64 (N,).
 
-    Two of a million different images share a checksum with a probability of 3e-8.
+    Among a million different images, two share a checksum with a probability of 3e-8.
 
     Args:
         images: on any device; a set too large to hold in memory is read once.
         progress: shows how many images are done.
     """
-    found: list[bytes] = []
+    digests: list[bytes] = []
     with progress.task(f"checksums of {images.table.name}", len(images), "images") as advance:
         for pixels, _, _ in images.batches(torch.arange(len(images)), 512):
             for image in pixels.permute(0, 2, 3, 1).cpu().contiguous().numpy():
-                found.append(hashlib.blake2b(image, digest_size=CHECKSUM.itemsize).digest())
+                digests.append(hashlib.blake2b(image, digest_size=CHECKSUM.itemsize).digest())
             advance(len(pixels))
-    return np.frombuffer(b"".join(found), CHECKSUM).astype(np.uint64)
+    return np.frombuffer(b"".join(digests), CHECKSUM).astype(np.uint64)
 
 
 def record_seen(run: Run, parts: Sequence[ImageSet], progress: Progress) -> None:
@@ -65,7 +65,7 @@ def record_seen(run: Run, parts: Sequence[ImageSet], progress: Progress) -> None
 
     Args:
         run: of either stage.
-        parts: its training images, one set or several.
+        parts: its training images, in one or several sets.
         progress: as `checksums`.
 
     Raises:
@@ -78,10 +78,10 @@ def record_seen(run: Run, parts: Sequence[ImageSet], progress: Progress) -> None
 
 
 def read_seen(run: Run) -> Seen | None:
-    """What a run was trained on; None where no record is, as in runs of the first edition.
+    """Read the record of a run's training images; None without one, as in runs of the first edition.
 
     Raises:
-        UserError: the file cannot be read, is damaged, or of another format.
+        UserError: the file cannot be read, is damaged, or has another format.
     """
     path = run.folder / SEEN
     if not path.exists():
@@ -90,7 +90,7 @@ def read_seen(run: Run) -> Seen | None:
         content = read_bounded(path, HEADER.size + CHECKSUM.itemsize * MAX_ENTRIES)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    damaged = UserError(f"{path} is damaged: it does not tell which images the run has seen; do the run again")
+    damaged = UserError(f"{path} is damaged: it does not hold checksums of training images; train the run again")
     if len(content) < HEADER.size:
         raise damaged
     magic, version, image_size, count = HEADER.unpack_from(content)
@@ -113,19 +113,19 @@ def refuse_leaks(
 ) -> None:
     """Refuse an encoder that was trained on images of the target's test split.
 
-    Images are the same if their pixels are, decoded at stage 1's size and fit. Test images that the target itself has
-    among its training images too, as CIFAR-100 is published with ten, are not counted: stage 1 adds nothing there.
+    Images are the same if their pixels are, decoded with stage 1's size and fit. Test images that are also among the
+    target's own training images, such as ten of CIFAR-100's, are not counted: stage 1 adds nothing there.
 
     Args:
         experience: folder of the stage-1 run.
         test: the test images, at stage 2's size.
         train: all training images of the target.
-        progress: tells in a line where nothing can be checked.
+        progress: prints a line if something cannot be checked.
         fit: how stage 1 made images square.
-        key: what brought the encoder, for the error.
+        key: the setting or argument that names the encoder, for the error.
 
     Raises:
-        SettingError: how many test images were seen, the names of the first, what to do.
+        SettingError: the encoder was trained on test images; gives their number and the first names.
         UserError: as `read_seen`.
     """
     name, seen = test.table.name, read_seen(Run(Path(experience)))
@@ -143,13 +143,13 @@ def refuse_leaks(
                 "may go unnoticed"
             )
         test = ImageSet(test.table, size, None, test.labels.cpu(), fit)
-    own = checksums(test, progress)
-    found = np.isin(own, seen.checksums)
-    if found.any():
+    test_checksums = checksums(test, progress)
+    is_leak = np.isin(test_checksums, seen.checksums)
+    if is_leak.any():
         trained = load_images(train, size, True, 4.0, Progress(quiet=True), fit)
-        found &= ~np.isin(own, checksums(trained, progress))
-    if found.any():
-        rows = np.flatnonzero(found).tolist()
+        is_leak &= ~np.isin(test_checksums, checksums(trained, progress))
+    if is_leak.any():
+        rows = np.flatnonzero(is_leak).tolist()
         names = ", ".join(name_image(test.table.images, row) for row in rows[:NAMED])
         raise SettingError(
             key,
@@ -159,54 +159,54 @@ def refuse_leaks(
         )
 
 
-def tell_shared(run: Run, validation: ImageSet | None, test: ImageSet | None, progress: Progress) -> None:
-    """Say in lines how many images of a part of a target are in another part too, by their pixels.
+def report_shared(run: Run, validation: ImageSet | None, test: ImageSet | None, progress: Progress) -> None:
+    """Print how many images of one part of a target are in another part too, by their pixels.
 
     Parts that are too large to hold in memory are left out, as every image would have to be read once more.
 
     Args:
-        run: of stage 2, with the record of its training images, if these are held.
-        validation: its validation images, if there are any.
+        run: of stage 2, with the record of its training images, if they are in memory.
+        validation: its validation images, if it has any.
         test: its test images, if they are scored.
-        progress: gets the lines.
+        progress: prints the lines.
 
     Raises:
         UserError: as `read_seen`.
     """
     parts = {"validation": validation, "test": test}
     held = {kind: part for kind, part in parts.items() if part is not None and part.pixels is not None}
-    found = {kind: checksums(part, progress) for kind, part in held.items()}
+    sums = {kind: checksums(part, progress) for kind, part in held.items()}
     if (seen := read_seen(run)) is not None:
-        found["training"] = seen.checksums
+        sums["training"] = seen.checksums
     for kind, other in (("test", "training"), ("validation", "training"), ("validation", "test")):
-        if kind in found and other in found and (shared := int(np.isin(found[kind], found[other]).sum())):
+        if kind in sums and other in sums and (shared := int(np.isin(sums[kind], sums[other]).sum())):
             progress.say(
-                f"{held[kind].table.name}: {shared:,} of its {len(held[kind]):,} {kind} images are among the {other} "
-                "images too: what is answered to them does not tell how others are answered"
+                f"{held[kind].table.name}: {shared:,} of its {len(held[kind]):,} {kind} images are also among the "
+                f"{other} images: predictions for them say nothing about unseen images"
             )
 
 
 def count_trained_on(run: Run, images: ImageSet, progress: Progress) -> int | None:
-    """How many of `images` are among the training images of a run of stage 2, by their pixels at its size.
+    """Count the images that a run of stage 2 was trained on, by their pixels.
 
     Args:
-        run: that scores them.
+        run: whose classifier scores the images.
         images: at the run's image size.
-        progress: as `checksums`; a line tells of images that were trained on.
+        progress: as `checksums`; prints a line if there are any.
 
     Returns:
-        None for a run without a record: of an earlier emoreg, or of a training set too large to hold in memory.
+        None if the run has no record: of an earlier emoreg, or of a training set too large to hold in memory.
 
     Raises:
         UserError: as `read_seen`.
     """
-    seen, total = read_seen(run), len(images)
+    seen = read_seen(run)
     if seen is None or seen.image_size != images.image_size:
         return None
-    found = int(np.isin(checksums(images, progress), seen.checksums).sum())
-    if found:
+    count = int(np.isin(checksums(images, progress), seen.checksums).sum())
+    if count:
         progress.say(
-            f"{found:,} of these {total:,} images are among those that {run.folder.name} was trained on: what it "
-            "answers to them does not tell how it answers to others"
+            f"{count:,} of these {len(images):,} images are among those that {run.folder.name} was trained on: "
+            "predictions for them say nothing about unseen images"
         )
-    return found
+    return count

@@ -1,8 +1,8 @@
 """The pretext task of stage 1: what an encoder learns from affective stimuli, and its metrics.
 
 Stated by the source (arXiv:2606.13081): the emotion that the images evoke. Ours are the twins' tasks, which show the
-same images equally often and in the same order and teach nothing of emotion: permuted labels, labels that are no
-emotion, and rotation.
+same images equally often and in the same order but teach nothing about emotion: permuted labels, labels that are not
+emotions, and rotation.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from emoreg.stages.stimulus_mixture import SplitStimuli
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-# The mean loss of a read-out, images (B, 3, H, W) -> (B, E), over a batch that is labelled as the stimuli are.
+# Maps an encoder with its read-out, images (B, 3, H, W) -> (B, E), and a batch of stimuli to the mean loss.
 StimulusLoss = Callable[[Callable[[Tensor], Tensor], Batch], Tensor]
 
 TURNS = (0, 90, 180, 270)  # degrees, counter-clockwise: the classes of rotation
 
 # The neutral label of a set that is published without one.
 APPEARANCE = EmotionSpace("dimensions", ("brightness", "colourfulness"))
-LUMA = (0.2126, 0.7152, 0.0722)  # of R, G and B: Rec. ITU-R BT.709, applied to the pixels as they are, gamma-encoded
-EXTREMELY_COLOURFUL = 109.0  # the highest of the seven steps that people told apart: Hasler & Süsstrunk 2003, table 2
+LUMA = (0.2126, 0.7152, 0.0722)  # weights of R, G and B: Rec. ITU-R BT.709, applied to gamma-encoded pixels
+EXTREMELY_COLOURFUL = 109.0  # the highest of people's seven ratings: Hasler & Süsstrunk 2003, table 2
 
 
 @dataclass(frozen=True)
 class PretextTask:
-    """What an encoder with a linear read-out learns.
+    """The task that an encoder with a linear read-out learns.
 
     Args:
         outputs: width of the read-out.
-        loss_of: what is minimised.
+        loss_of: the loss to minimise.
         measure: maps a model and its image sets, one per stimulus set (None without images), to metrics; None if there
             are no images at all.
         read_out: meaning of the outputs, for the metadata of the weights.
@@ -64,7 +64,7 @@ class PretextTask:
 
 
 def pretext_task(pretext: Pretext, heads: Sequence[Head], weights: Sequence[int], fabric: Fabric) -> PretextTask:
-    """The task of a recipe; shuffled and neutral labels are learned by the same task as true ones.
+    """Make the task of a recipe; shuffled and neutral labels are learned by the same task as true ones.
 
     Args:
         pretext: name of the task.
@@ -76,33 +76,34 @@ def pretext_task(pretext: Pretext, heads: Sequence[Head], weights: Sequence[int]
 
 
 def _affect(heads: Sequence[Head], weights: Sequence[int], fabric: Fabric) -> PretextTask:
-    is_union = len(heads) > 1
-
     def loss_of(model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
-        outputs = model(batch.images)
-        if batch.partner_labels is None or batch.share is None:
-            return loss_by(outputs, batch.labels)
-        return loss_by(outputs, batch.labels, batch.share) + loss_by(outputs, batch.partner_labels, 1 - batch.share)
-
-    def loss_by(outputs: Tensor, labels: Tensor, shares: Tensor | None = None) -> Tensor:
-        if is_union:
-            return joint_loss(outputs, labels, heads, shares)
-        if shares is None:
-            return affective_loss(outputs, labels, heads[0].space)
-        return (image_losses(outputs, labels, heads[0].space) * shares).mean()
+        outputs, share = model(batch.images), batch.share
+        if batch.partner_labels is None or share is None:
+            return _label_loss(outputs, batch.labels, heads)
+        own = _label_loss(outputs, batch.labels, heads, share)
+        return own + _label_loss(outputs, batch.partner_labels, heads, 1 - share)
 
     def measure(model: nn.Module, sets: Sequence[ImageSet | None]) -> dict[str, float] | None:
         return measure_heads(model, sets, heads, weights, fabric)
 
     read_out: dict[str, Any] = {"space": dataclasses.asdict(heads[0].space)}
-    if is_union:
+    if len(heads) > 1:
         read_out = {"heads": [dataclasses.asdict(head) for head in heads]}
     return PretextTask(heads[-1].stop, loss_of, measure, read_out)
 
 
+def _label_loss(outputs: Tensor, labels: Tensor, heads: Sequence[Head], shares: Tensor | None = None) -> Tensor:
+    """The mean loss over a batch, with each image's loss multiplied by its share if given."""
+    if len(heads) > 1:
+        return joint_loss(outputs, labels, heads, shares)
+    if shares is None:
+        return affective_loss(outputs, labels, heads[0].space)
+    return (image_losses(outputs, labels, heads[0].space) * shares).mean()
+
+
 def _rotation(fabric: Fabric) -> PretextTask:
     def loss_of(model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
-        rotated, turns = turned(batch.images)  # both parts of a mixed image by the same turn
+        rotated, turns = turned(batch.images)  # both parts of a mixed image are turned alike
         return F.cross_entropy(model(rotated), turns)
 
     def measure(model: nn.Module, sets: Sequence[ImageSet | None]) -> dict[str, float] | None:
@@ -112,12 +113,12 @@ def _rotation(fabric: Fabric) -> PretextTask:
 
 
 def chance_of(images: ImageSet | None, space: EmotionSpace, pretext: Pretext) -> float | None:
-    """The accuracy of whoever always gives the most frequent answer; None without images, or where there is none.
+    """The accuracy of always predicting the most frequent class; None without images or without classes.
 
     Args:
-        images: that the accuracy is measured on.
+        images: on which accuracy is measured.
         space: of their labels.
-        pretext: name of the task; of four quarter turns each is a quarter of the answers.
+        pretext: name of the task; in rotation all four turns are equally frequent.
     """
     if images is None or not len(images):
         return None
@@ -125,74 +126,74 @@ def chance_of(images: ImageSet | None, space: EmotionSpace, pretext: Pretext) ->
         return 1 / len(TURNS)
     if space.kind == "dimensions":
         return None
-    answers = images.labels if space.kind == "category" else images.labels.argmax(dim=1)
-    return int(answers.bincount().max()) / len(images)
+    classes = images.labels if space.kind == "category" else images.labels.argmax(dim=1)
+    return int(classes.bincount().max()) / len(images)
 
 
 def with_shuffled_labels(splits: Sequence[SplitStimuli], seed: int) -> list[SplitStimuli]:
-    """The sets with the labels of their training images permuted, all labels of an image together.
+    """Permute the labels of the training images of each set, all labels of an image together.
 
     Validation and test images keep theirs, so that their metrics show whether anything about affect was learned.
 
-    A set that occurs again, under other labels, is permuted as at its first time: an image gets both labels of one
-    other image. Where a kind of label leaves images out (ties, say), this holds as far as it can: an image whose
-    new label is left out gets the next one on its cycle of the permutation that is not. Images that the first
-    occurrence left out are permuted among themselves.
+    A set that occurs again, with other labels, gets the same permutation, so that an image gets both labels of one
+    other image. If a kind of label leaves images out (such as ties), this holds as far as possible: an image whose
+    source has no label takes the next source on its cycle of the permutation. Images that the first occurrence left out
+    are permuted among themselves.
 
     Args:
         splits: one per stimulus set.
         seed: of the run; each set has its own permutation.
     """
     shuffled = []
-    first: dict[tuple[str, str, Path], dict[int, int]] = {}  # of each set: which image's labels an image gets, by rows
+    sources: dict[tuple[str, str, Path], dict[int, int]] = {}  # for each set, the row whose labels a row gets
     for number, split in enumerate(splits):
         own, rows = generator(seed, "shuffle", number), split.rows[0]
-        earlier = first.get(place := (split.train.name, split.settings.name, Path(split.settings.root or "")))
-        if earlier is None:
-            order = torch.randperm(len(rows), generator=own).numpy()
-            first[place] = dict(zip(rows.tolist(), rows[order].tolist(), strict=True))
+        place = split.train.name, split.settings.name, Path(split.settings.root or "")
+        if place in sources:
+            order = _same_order(rows, sources[place], own)
         else:
-            order = _order_as_before(rows, earlier, own)
+            order = torch.randperm(len(rows), generator=own).numpy()
+            sources[place] = dict(zip(rows.tolist(), rows[order].tolist(), strict=True))
         train = dataclasses.replace(split.train, labels=split.train.labels[order])
         shuffled.append(dataclasses.replace(split, train=train))
     return shuffled
 
 
-def _order_as_before(rows: NDArray[np.int64], earlier: dict[int, int], draw: torch.Generator) -> NDArray[np.int64]:
-    """For each of the `rows` the place among them of the row whose label it gets, as far as possible by `earlier`."""
-    place = {row: index for index, row in enumerate(rows.tolist())}
+def _same_order(rows: NDArray[np.int64], sources: dict[int, int], draw: torch.Generator) -> NDArray[np.int64]:
+    """For each of the `rows`, the index of the row whose label it gets, as far as possible by `sources`."""
+    index_of = {row: index for index, row in enumerate(rows.tolist())}
     order = np.arange(len(rows))
-    for row, index in place.items():
-        if row in earlier:
-            source = earlier[row]
-            while source not in place:  # ends at the row itself, if not before
-                source = earlier[source]
-            order[index] = place[source]
-    new = np.array([index for row, index in place.items() if row not in earlier], np.int64)
+    for row, index in index_of.items():
+        if row in sources:
+            source = sources[row]
+            while source not in index_of:  # ends at the row itself at the latest
+                source = sources[source]
+            order[index] = index_of[source]
+    new = np.array([index for row, index in index_of.items() if row not in sources], np.int64)
     order[new] = new[torch.randperm(len(new), generator=draw).numpy()]
     return order
 
 
 def refuse_neutral(sets: Sequence[str]) -> None:
-    """SettingError for the pretext `neutral` with procedural stimuli, given the names of the sets."""
+    """Raise SettingError for the pretext `neutral` if procedural stimuli are among the sets, given by name."""
     if "procedural" in sets:
         raise SettingError(
             "pretext",
             "must not be neutral with procedural stimuli: their emotion is computed from brightness and colour, so "
-            "these are no neutral label; choose rated stimuli, or leave the twin neutral out",
+            "these are not a neutral label; choose rated stimuli, or leave the twin neutral out",
         )
 
 
 def refuse_mixed_ratings(splits: Sequence[SplitStimuli], pretext: Pretext, augment: AugmentSettings) -> None:
-    """SettingError where mixed images would get mixed ratings, which have no meaning.
+    """Raise SettingError if mixed images would get mixed ratings, which have no meaning.
 
-    Of a category or a distribution a mixture has shares. A rating between two images' is not what their mixture evokes:
-    mixed at random, images with numbers for labels have arbitrary ones (Yao et al. 2022, "C-Mixup"). Rotation needs
-    no label: both images of a mixture are turned alike.
+    A mixture of two images has shares of two categories or distributions. But what it evokes is not the mean of two
+    ratings: randomly mixed images with numbers for labels get arbitrary ones (Yao et al. 2022, "C-Mixup"). Rotation
+    needs no label: both images of a mixture are turned alike.
 
     Args:
-        splits: with the labels that are learned.
-        pretext: what is learned from them.
+        splits: with the labels to learn.
+        pretext: the task that is learned from them.
         augment: of the recipe.
     """
     if augment.mixing is None or pretext == "rotation":
@@ -208,10 +209,10 @@ def refuse_mixed_ratings(splits: Sequence[SplitStimuli], pretext: Pretext, augme
 
 
 def with_neutral_labels(splits: Sequence[SplitStimuli]) -> list[SplitStimuli]:
-    """The sets with labels that are no emotion, for all their images.
+    """Give all images of the sets labels that are not emotions.
 
-    A published one where the set has it (OASIS's Category). Else labels in APPEARANCE, zeros until the images are
-    decoded: see `labelled_by_appearance`.
+    They are published ones if the set has them (OASIS's Category), else labels in APPEARANCE, which are zeros until the
+    images are decoded: see `labelled_by_appearance`.
     """
     relabelled = []
     for split in splits:
@@ -221,10 +222,10 @@ def with_neutral_labels(splits: Sequence[SplitStimuli]) -> list[SplitStimuli]:
 
 
 def labelled_by_appearance(images: ImageSet, progress: Progress) -> ImageSet:
-    """The same images, labelled with what they look like, from their pixels at the network's size (ours).
+    """Label images by `appearance`, from their pixels at the network's size (ours).
 
-    A label depends on its own image alone. It has no part in augmentation: flips leave it as it is, and the zero
-    padding of crops, which darkens, is off by default in stage 1.
+    A label depends on its own image only. Augmentation does not change it: flips do not affect it, and the zero padding
+    of crops, which darkens, is off by default in stage 1.
 
     Args:
         images: on any device; a set too large to hold in memory is read once.
@@ -242,12 +243,12 @@ def labelled_by_appearance(images: ImageSet, progress: Progress) -> ImageSet:
 
 
 def appearance(pixels: Tensor) -> Tensor:
-    """Brightness and colourfulness of images, each in [-1, 1] as ratings are.
+    """Return the brightness and colourfulness of images, each in [-1, 1] like ratings.
 
     Brightness is the mean luma, from black (-1) to white (1). Colourfulness is the measure M of Hasler & Süsstrunk 2003
-    ("Measuring colorfulness in natural images"), which followed people's ratings, from none (-1) to "extremely
-    colourful" (1; what is above is clipped). The scales are ours. Over OASIS at 32 pixels their deviations are 0.28 and
-    0.46, those of valence and arousal 0.42 and 0.27.
+    ("Measuring colorfulness in natural images"), fitted to people's ratings, from none (-1) to "extremely colourful"
+    (1; values above are clipped). The scales are ours. For OASIS at 32 pixels their standard deviations are 0.28 and
+    0.46; those of valence and arousal are 0.42 and 0.27.
 
     Args:
         pixels: uint8 (B, 3, H, W).
@@ -266,24 +267,23 @@ def appearance(pixels: Tensor) -> Tensor:
 
 
 def turned(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Each image rotated by a random number of quarter turns, which a network is to predict (Gidaris, Singh &
-    Komodakis 2018, "Unsupervised representation learning by predicting image rotations").
+    """Rotate each image by a random number of quarter turns, which a network learns to predict.
 
-    Gidaris et al. put all four rotations of an image into a batch. Here it is one (ours), so that a control takes as
-    many images and steps as the arm that it controls for.
+    Gidaris, Singh & Komodakis 2018, "Unsupervised representation learning by predicting image rotations", put all four
+    rotations of an image into a batch. Here it is one (ours), so that a twin takes as many images and steps as its arm.
 
     Args:
-        images: (B, 3, S, S). Draws come from torch's default generator, as dropout's do.
+        images: (B, 3, S, S). Turns are drawn from torch's default generator, like dropout.
 
     Returns:
-        The images in channels-last memory format, and the index of each one's angle in `TURNS`, int64 (B,).
+        The images in channels-last memory format, and the index of each image's angle in `TURNS`, int64 (B,).
     """
     turns = torch.randint(len(TURNS), (len(images),), device=images.device)
     return turned_by(images, turns), turns
 
 
 def turned_by(images: Tensor, turns: Tensor) -> Tensor:
-    """Images (B, 3, S, S), each rotated by the angle in `TURNS` of its index, int64 (B,); channels last."""
+    """Rotate each of the images (B, 3, S, S) by the angle in `TURNS` with its index, int64 (B,); channels last."""
     half, quarter = (turns >= 2).view(-1, 1, 1, 1), (turns % 2 == 1).view(-1, 1, 1, 1)  # 270° is both
     images = torch.where(half, images.flip((2, 3)), images)
     images = torch.where(quarter, images.rot90(1, (2, 3)), images)
@@ -292,7 +292,7 @@ def turned_by(images: Tensor, turns: Tensor) -> Tensor:
 
 @torch.no_grad()
 def measure_rotation(model: nn.Module, sets: Sequence[ImageSet | None], fabric: Fabric) -> dict[str, float] | None:
-    """Accuracy and loss (mean cross-entropy, nats) over all four rotations of every image; chance is 1/4 and ln 4.
+    """Measure accuracy and loss (mean cross-entropy, nats) over all four rotations of every image.
 
     Args:
         model: maps images to (B, 4).

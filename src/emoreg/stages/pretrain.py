@@ -1,8 +1,8 @@
-"""Stage 1: an emotional encoder learns from affective stimuli (its "artificial subjective experience").
+"""Stage 1: pre-train an emotional encoder on affective stimuli (its "artificial subjective experience").
 
-Stated by the source (arXiv:2606.13081): the encoder, of the backbone's family, is pre-trained on images that
-are labelled with the emotion that they evoke. Ours: the losses and metrics for each kind of label, and the
-twins' pretext tasks (`pretext.py`).
+Stated by the source (arXiv:2606.13081): the encoder, of the backbone's family, is pre-trained on images labelled with
+the emotion that they evoke. Ours: the losses and metrics for each kind of label, and the twins' pretext tasks
+(`pretext.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from emoreg.config.recipe import PretrainRecipe, require_recipe, with_stems
-from emoreg.config.schema import BackboneSettings, Fit
+from emoreg.config.schema import BackboneSettings
 from emoreg.config.setting_types import path_of
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
@@ -30,20 +30,20 @@ from emoreg.stages.affective_heads import check_labels
 from emoreg.stages.given_model import architecture_of
 from emoreg.stages.inputs import inputs_of
 from emoreg.stages.leaks import record_seen
-from emoreg.stages.origins import mark_experience, mark_trained, tell_if_trained
+from emoreg.stages.origins import mark_experience, mark_trained, warn_if_trained
 from emoreg.stages.pretext import chance_of
-from emoreg.stages.probe import probed, refuse_other_answers
+from emoreg.stages.probe import probe_outputs, refuse_other_outputs
 from emoreg.stages.stage1_data import GivenStimuli, load_parts, read_stage1_data
 from emoreg.training.launch import RunContext, launch
 from emoreg.training.loop import fit
 
 
 class AffectiveModel(nn.Module):
-    """An emotional encoder e with a linear read-out of emotion, or of what a control learns.
+    """An emotional encoder e with a linear read-out of emotion, or of a twin's pretext task.
 
     Args:
         encoder: maps (B, 3, H, W) to (B, De) and has `num_features` = De.
-        outputs: E, the number of categories or dimensions, or of quarter turns.
+        outputs: E, the number of categories, dimensions or quarter turns.
     """
 
     def __init__(self, encoder: nn.Module, outputs: int) -> None:
@@ -52,7 +52,7 @@ class AffectiveModel(nn.Module):
         self.head = nn.Linear(num_features(encoder), outputs)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits or values (B, E) of images (B, 3, H, W)."""
+        """Return logits or values (B, E) of images (B, 3, H, W)."""
         return self.head(pooled_features(self.encoder, images, self.head.in_features, "encoder"))
 
 
@@ -65,17 +65,17 @@ def pretrain(
 ) -> Run:
     """Train an emotional encoder, or resume a run that was stopped.
 
-    One encoder learns several sets (`recipe.also`) at the same time, with a head for each. `recipe.pretext` is what it
-    learns from them; images, splits, order, augmentation and steps do not depend on it.
+    An encoder learns several sets (`recipe.also`) at the same time, with a head for each. `recipe.pretext` is the task
+    that it learns; images, splits, order, augmentation and steps do not depend on it.
 
     Args:
         recipe: all settings.
         out: the run folder; a finished run is returned as it is.
-        stimuli: your own affective images and labels in place of `recipe.stimuli.name`; for any pretext.
-        progress: None shows it in the terminal.
+        stimuli: your own affective images and labels instead of `recipe.stimuli.name`; for any pretext.
+        progress: None prints to the terminal.
         encoder: a network of your own, trained in place: any module that maps images (B, 3, S, S) to features
-            (B, num_features). The run records it in place of the recipe's backbone. `load_encoder` takes one built
-            alike.
+            (B, num_features). The run records it instead of the recipe's backbone. To load its weights, give
+            `load_encoder` a network built with the same code.
 
     Raises:
         UserError: bad input of any kind, in one line.
@@ -94,22 +94,23 @@ def pretrain(
     was_finished = Run(path_of(out, "out")).is_finished
     run = launch(out, recipe, _pretrain, given, progress, inputs)
     if encoder is not None:
-        # Other processes train copies, a finished run trains nothing, and optimizer.ema averages.
-        _given_weights(encoder, run, compare=was_finished)
+        # Needed if other processes trained copies, if the run was finished already, or if optimizer.ema averages.
+        _load_given(encoder, run, compare=was_finished)
     return run
 
 
 class _Given(NamedTuple):
-    """What the caller brings in place of what the recipe names."""
+    """User-supplied replacements of what the recipe names."""
 
     stimuli: GivenStimuli | None
     encoder: nn.Module | None
 
 
 def _require_stimuli(stimuli: Any) -> None:
-    kinds = [type(part) for part in stimuli] if isinstance(stimuli, tuple | list) else [type(stimuli)]
-    if kinds != [Table, EmotionSpace]:
-        given = ", ".join(kind.__name__ for kind in kinds)
+    parts = stimuli if isinstance(stimuli, tuple | list) else [stimuli]
+    types = [type(part) for part in parts]
+    if types != [Table, EmotionSpace]:
+        given = ", ".join(each.__name__ for each in types)
         raise SettingError("stimuli", f"must be (emoreg.Table, emoreg.EmotionSpace), not {given}")
     check_labels(*stimuli)
 
@@ -121,12 +122,13 @@ def _pretrain(context: RunContext[PretrainRecipe], given: _Given) -> None:
     if context.is_leader:
         record_seen(run, parts, progress)
 
-    def held_out(tables: list[Table | None]) -> list[ImageSet | None]:
-        here = tables if context.is_leader else [None] * len(splits)
-        loaded = load_parts(here, splits, recipe, recipe.training.memory_limit_gib, progress)
+    def load(tables: list[Table | None]) -> list[ImageSet | None]:
+        if not context.is_leader:
+            return [None] * len(splits)
+        loaded = load_parts(tables, splits, recipe, recipe.training.memory_limit_gib, progress)
         return [part and part.to(fabric.device) for part in loaded]
 
-    validation, test = held_out([split.validation for split in splits]), held_out([split.test for split in splits])
+    validation, test = load([split.validation for split in splits]), load([split.test for split in splits])
     with drawn_from(recipe.seed, "encoder"):
         size = recipe.stimuli.image_size
         encoder = build_backbone(recipe.backbone, size) if given.encoder is None else given.encoder
@@ -139,7 +141,7 @@ def _pretrain(context: RunContext[PretrainRecipe], given: _Given) -> None:
         return {f"val_{name}": value for name, value in metrics.items()}
 
     if given.encoder is not None:
-        tell_if_trained(run, "encoder", given.encoder, progress)
+        warn_if_trained(run, "encoder", given.encoder, progress)
         mark_trained(given.encoder, run)
     mixture = data.quotas if len(splits) > 1 else ()
     kept, seconds = fit(context, model, task.loss_of, data.images, score, mixture=mixture)
@@ -163,14 +165,14 @@ def _pretrain(context: RunContext[PretrainRecipe], given: _Given) -> None:
         },
         "validation": task.measure(kept, validation),
         "test": task.measure(kept, test),
-        "train": task.measure(kept, parts),  # with the labels that it was trained on
+        "train": task.measure(kept, parts),
         "seconds": seconds,
         "parameters": sum(p.numel() for p in kept.parameters()),
     }
     metadata = {"stage": 1, "image_size": size, "pretext": recipe.pretext, **task.read_out}
     if given.encoder is not None:
         assert isinstance(kept, AffectiveModel)
-        metadata |= probed(kept.encoder, size)
+        metadata |= probe_outputs(kept.encoder, size)
     run.finish(kept.state_dict(), metadata, final)
 
 
@@ -180,13 +182,13 @@ def load_encoder(
     image_size: int | None = None,
     encoder: nn.Module | None = None,
 ) -> nn.Module:
-    """The emotional encoder of a finished stage-1 run.
+    """Load the emotional encoder of a finished stage-1 run.
 
     Args:
         experience: the run or its folder.
-        expected: the architecture that stage 2 asks for; None takes what is there.
+        expected: the architecture that stage 2 expects; None accepts any.
         image_size: of stage 2, in pixels; a ViT's position embeddings must fit it. None for stage 1's.
-        encoder: for a run that trained your own network, one built alike; its weights are loaded into it.
+        encoder: for a run that trained your own network, one built with the same code; gets the run's weights.
 
     Raises:
         UserError: no finished stage-1 run, or an encoder of another architecture.
@@ -194,38 +196,41 @@ def load_encoder(
     run, recipe = experience_run(experience)
     if encoder is not None:
         require_network(encoder, "encoder")
-        return _given_weights(encoder, run)
-    there = encoder_architecture(experience)
+        return _load_given(encoder, run)
+    stored = encoder_architecture(experience)
     if expected is not None:
-        # How weights start is no part of an architecture: here they come from stage 1.
-        stem = there.stem if expected.stem == "auto" else expected.stem
-        alike = dataclasses.replace(expected.untrained, zero_gamma=there.zero_gamma, stem=stem)
-        asked = dataclasses.asdict(alike)
-        other = [
-            f"{key} {value}, not {asked[key]}"
-            for key, value in dataclasses.asdict(there).items()
-            if value != asked[key]
-        ]
-        if other:
-            raise UserError(
-                f"encoder.experience: {experience} holds an encoder of another architecture than encoder.backbone "
-                f"asks ({'; '.join(other)}): leave encoder.backbone out, or pre-train that one"
-            )
+        _require_architecture(expected, stored, run)
     image_size = image_size or recipe.stimuli.image_size
-    there_size = f"({there.name}, {recipe.stimuli.image_size} pixels)"
-    return _with_weights(build_backbone(there, image_size), run, f"{there_size} does not fit {image_size} pixels")
+    fault = f"({stored.name}, {recipe.stimuli.image_size} pixels) does not fit {image_size} pixels"
+    return _load_weights(build_backbone(stored, image_size), run, fault)
 
 
-def _given_weights(encoder: nn.Module, run: Run, compare: bool = True) -> nn.Module:
-    """As `_with_weights`, for an encoder of the caller's."""
-    return _with_weights(encoder, run, f"is of another architecture than encoder, a {type(encoder).__name__}", compare)
+def _require_architecture(expected: BackboneSettings, stored: BackboneSettings, run: Run) -> None:
+    """Raise UserError unless a run's encoder has the expected architecture; initialisation does not matter."""
+    stem = stored.stem if expected.stem == "auto" else expected.stem
+    expected = dataclasses.replace(expected.untrained, zero_gamma=stored.zero_gamma, stem=stem)
+    differences = [
+        f"{field.name} {getattr(stored, field.name)}, not {getattr(expected, field.name)}"
+        for field in dataclasses.fields(stored)
+        if getattr(stored, field.name) != getattr(expected, field.name)
+    ]
+    if differences:
+        raise UserError(
+            f"encoder.experience: {run.folder} holds an encoder of another architecture than encoder.backbone "
+            f"({'; '.join(differences)}): leave encoder.backbone out, or pre-train that one"
+        )
 
 
-def _with_weights(encoder: nn.Module, run: Run, fault: str, compare: bool = True) -> nn.Module:
-    """The encoder with the weights of a stage-1 run. UserError, with what is then at fault, if they do not fit it.
+def _load_given(encoder: nn.Module, run: Run, compare: bool = True) -> nn.Module:
+    """Load a run's weights into a user-supplied encoder; see `_load_weights`."""
+    return _load_weights(encoder, run, f"is of another architecture than encoder, a {type(encoder).__name__}", compare)
 
-    With `compare` its answers are compared with the run's; the very encoder that was trained may be off by now in what
-    no state dict holds.
+
+def _load_weights(encoder: nn.Module, run: Run, fault: str, compare: bool = True) -> nn.Module:
+    """Load the weights of a stage-1 run into an encoder, in place; `fault` says what is wrong if they do not fit.
+
+    With `compare` its outputs must match the run's. Training may have changed state that no state dict holds, so the
+    encoder that was just trained is not compared.
     """
     weights, metadata = run.weights()
     prefix = "encoder."
@@ -235,13 +240,13 @@ def _with_weights(encoder: nn.Module, run: Run, fault: str, compare: bool = True
         detail = shortened(str(error), 300)
         raise UserError(f"encoder.experience: the encoder in {run.folder} {fault}: {detail}") from None
     if compare:
-        refuse_other_answers(run, "encoder", encoder, metadata)
+        refuse_other_outputs(run, "encoder", encoder, metadata)
     mark_experience(encoder, run)
     return encoder
 
 
 def load_read_out(experience: Run | Path | str, outputs: int) -> nn.Linear:
-    """The linear read-out that a finished stage-1 run has trained, De -> E.
+    """Load the linear read-out De -> E of a finished stage-1 run.
 
     Args:
         experience: the run or its folder.
@@ -261,13 +266,12 @@ def load_read_out(experience: Run | Path | str, outputs: int) -> nn.Linear:
     return head
 
 
-def fit_of(experience: Run | Path | str) -> Fit:
-    """How a stage-1 run made images square. UserError if there is no such run."""
-    return experience_run(experience)[1].stimuli.fit
-
-
 def encoder_architecture(experience: Run | Path | str) -> BackboneSettings:
-    """The architecture of a stage-1 run's encoder. UserError if there is no such run, or no recipe describes it."""
+    """Return the architecture of a stage-1 run's encoder.
+
+    Raises:
+        UserError: no such run, or one that trained a user-supplied network.
+    """
     run, recipe = experience_run(experience)
     if recipe.backbone.is_own:
         raise UserError(
@@ -278,7 +282,7 @@ def encoder_architecture(experience: Run | Path | str) -> BackboneSettings:
 
 
 def experience_run(experience: Run | Path | str) -> tuple[Run, PretrainRecipe]:
-    """A finished run of stage 1 and its recipe. UserError if there is none."""
+    """Open a finished run of stage 1 and return it with its recipe. Raise UserError if there is none."""
     run = open_run(experience)
     if not run.folder.is_dir():
         raise UserError(f"encoder.experience: no run folder {run.folder}; make it with 'emoreg pretrain RECIPE'")

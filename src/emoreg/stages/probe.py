@@ -1,6 +1,7 @@
-"""What a network answers to two fixed images: so a network of the caller's with other code is known (ours).
+"""Stored outputs for two fixed images, which reveal that a user-supplied network has other code than the trained one.
 
-With the same parameters it takes the same weights. A recipe's network is the library's own, and needs none of this.
+Networks with the same parameters but another `forward` accept the same weights. Networks that a recipe describes are
+built by this library and need no such check (ours).
 """
 
 from __future__ import annotations
@@ -20,76 +21,75 @@ from emoreg.models.features import tried_out
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import WEIGHTS, Run
 
-KEY = "probe"  # in the metadata of weights: the numbers of each kind of answer
+KEY = "probe"  # in the metadata of weights: a list of numbers for each output tensor
 IMAGES = 2
-SHARE = 0.05  # of the largest number, by which other devices, precisions and versions may be off
-STEADY = SHARE / 10  # by which a network may be off from one time to the next
+TOLERANCE = 0.05  # difference relative to the largest output, for other devices, precisions and versions
+REPEATABLE = TOLERANCE / 10  # the same between two calls of one network
 
 
-def probed(network: nn.Module, image_size: int) -> dict[str, list[list[float]]]:
-    """For the metadata of a network's weights; empty for one that fails, or answers otherwise each time."""
-    with tried_out(network):  # the second is not drawn as the first is
-        first, second = (_answers(network, image_size) for _ in range(2))
-    if first is None or second is None or not _are_alike(first, second, STEADY):
+def probe_outputs(network: nn.Module, image_size: int) -> dict[str, list[list[float]]]:
+    """Return metadata with a network's outputs; empty if they are not finite or repeatable, or the network fails."""
+    with tried_out(network):
+        first, second = _outputs(network, image_size), _outputs(network, image_size)
+    if first is None or second is None or not _allclose(first, second, REPEATABLE):
         return {}
-    return {KEY: [[float(f"{number:.5g}") for number in answer.tolist()] for answer in first]}
+    return {KEY: [[float(f"{number:.5g}") for number in output.tolist()] for output in first]}
 
 
-def refuse_other_answers(run: Run, name: str, network: nn.Module, metadata: Mapping[str, Any]) -> None:
-    """Refuse a network that was given a run's weights and answers otherwise than the one that it trained.
+def refuse_other_outputs(run: Run, name: str, network: nn.Module, metadata: Mapping[str, Any]) -> None:
+    """Refuse a network that has a run's weights but gives other outputs than the network that the run trained.
 
-    Nothing is compared where no answers are stored: of a recipe's network, and in runs of earlier versions.
+    Nothing is compared if no outputs are stored: for networks of a recipe, and in runs of earlier versions.
 
     Args:
         run: finished.
-        name: what the network was given as.
-        network: with the weights.
+        name: the argument that the network was passed as.
+        network: with the run's weights.
         metadata: of the weights.
 
     Raises:
-        UserError: it does; or the answers that are stored are damaged.
+        UserError: the outputs differ, or the stored ones are damaged.
     """
     if KEY not in metadata:
         return
     try:
-        stored = [torch.tensor(answer, dtype=torch.float32) for answer in metadata[KEY]]
+        stored = [torch.tensor(output, dtype=torch.float32) for output in metadata[KEY]]
     except (TypeError, ValueError, RuntimeError):
         raise UserError(f"{run.folder / WEIGHTS} is damaged: its {KEY} is not lists of numbers") from None
     recipe = run.recipe
     size = recipe.stimuli.image_size if isinstance(recipe, PretrainRecipe) else recipe.target.image_size
     with tried_out(network):
-        found = _answers(network, size)
-    if found is not None and not _are_alike(stored, found, SHARE):
+        outputs = _outputs(network, size)
+    if outputs is not None and not _allclose(stored, outputs, TOLERANCE):
         raise UserError(
-            f"{name} answers otherwise than the one that {run.folder} trained, with the same weights: build it alike"
+            f"{name} has the weights of {run.folder} but gives different outputs: build it with the same code"
         )
 
 
-def _answers(network: nn.Module, image_size: int) -> list[Tensor] | None:
-    """What a network answers in float32, each kind of answer flat; None if that is not finite.
+def _outputs(network: nn.Module, image_size: int) -> list[Tensor] | None:
+    """Flat float32 outputs for two images; None if they are not finite or the network fails.
 
-    The images are of numbers that no version of a library draws otherwise.
+    A classifier has up to three: the mixture and both branches. The pixels come from a hash, so that they never change.
     """
     shape = (IMAGES, 3, image_size, image_size)
     pixels = np.frombuffer(hashlib.shake_256(b"probe").digest(int(np.prod(shape))), np.uint8).reshape(shape)
-    images = normalise(torch.from_numpy(pixels.copy()))
     device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
+    images = normalise(torch.from_numpy(pixels.copy())).to(device)
     try:
         with torch.autocast(device.type, enabled=False):
-            parts: Sequence[Tensor | None] = (
-                network(images.to(device), whole=True)[:3]  # of the mixture and of both branches
-                if isinstance(network, RegulatedClassifier)
-                else (network(images.to(device)),)
-            )
-        answers = [part.flatten().float().cpu() for part in parts if part is not None]
-    except Exception:  # of another's code anything: no training is lost for it
+            if isinstance(network, RegulatedClassifier):
+                outputs = [part for part in network(images, whole=True)[:3] if part is not None]
+            else:
+                outputs = [network(images)]
+        outputs = [output.flatten().float().cpu() for output in outputs]
+    except Exception:  # the user's code may raise anything, and no training should be lost for it
         return None
-    return answers if all(answer.isfinite().all() for answer in answers) else None
+    return outputs if all(output.isfinite().all() for output in outputs) else None
 
 
-def _are_alike(first: Sequence[Tensor], second: Sequence[Tensor], share: float) -> bool:
-    """Whether no number is off by more than a share of the largest of its kind."""
+def _allclose(first: Sequence[Tensor], second: Sequence[Tensor], tolerance: float) -> bool:
+    """Whether differences are at most `tolerance` times the largest number of each tensor of `first`."""
     return len(first) == len(second) and all(
-        one.shape == other.shape and bool((one - other).abs().max() <= share * one.abs().max())
+        one.shape == other.shape and bool((one - other).abs().max() <= tolerance * one.abs().max())
         for one, other in zip(first, second, strict=True)
     )

@@ -1,8 +1,8 @@
-"""Rehearsal: stage 2 goes on showing an encoder the stimuli of its stage 1, so that it does not forget them (ours).
+"""Rehearsal: stage 2 continues to train an encoder on the stimuli of stage 1, so that it does not forget them (ours).
 
-Robins 1995, "Catastrophic forgetting, rehearsal and pseudorehearsal". The encoder alone is rehearsed, through the
-read-out that stage 1 has trained and that now stays as it is. Every twin rehearses what it has learned itself; a fresh
-encoder, and one that keeps only moments, have learned nothing that could be rehearsed.
+Robins 1995, "Catastrophic forgetting, rehearsal and pseudorehearsal". Only the encoder is trained, through the fixed
+read-out of stage 1. Every twin rehearses what it has learned itself; `fresh` and `moments` have learned nothing that
+could be rehearsed.
 """
 
 from __future__ import annotations
@@ -34,21 +34,20 @@ if TYPE_CHECKING:
 
 
 class Rehearsal(nn.Module):
-    """w · the loss of stage 1, of as many stimuli as a step has images.
+    """w times the loss of stage 1, on as many stimuli as a step has images.
 
-    They come in one random order, again and again: which ones follows from the number of images before, which a
-    checkpoint holds, and not from what is learned, so that all twins see the same ones. The running statistics of the
-    encoder's batch norms are left to the images of the target.
+    The stimuli repeat in one random order. The next ones follow from the number of stimuli so far, which a checkpoint
+    keeps, so that all twins see the same ones. They do not update the running statistics of the encoder's batch norms.
 
     Args:
         weight: w, above 0.
         head: read-out of the encoder's features; it is not trained.
-        stimuli: held in memory, labelled as stage 1 had them.
+        stimuli: in memory, with the labels of stage 1.
         quotas: of an epoch of stage 1.
         loss_of: of stage 1.
-        mirrors: mirror every other stimulus left to right, in the next pass the others.
-        turns: turn a stimulus by another quarter turn in every other pass, which is then its label; stage 1 of the twin
-            rotation draws its turns.
+        mirrors: mirror every other stimulus left to right, and in the next pass the others.
+        turns: for the twin rotation: after every second pass, turn each stimulus by another quarter turn, its label.
+            (Stage 1 draws turns at random.)
         seed: of the order.
         part: (index, number) of the processes that share a step and its stimuli.
     """
@@ -75,10 +74,10 @@ class Rehearsal(nn.Module):
         order = mixed_order(quotas, seed, 0, generator(seed, "rehearsal"))
         self.register_buffer("order", order.to(stimuli.labels.device), persistent=False)
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64, device=stimuli.labels.device))
-        self._outside_of_graphs = torch.compiler.disable(type(self)._next)  # not bound, so that copies have their own
+        self._outside_of_graphs = torch.compiler.disable(type(self)._next)  # unbound, so that copies use themselves
 
     def forward(self, encoder: nn.Module, count: int) -> Tensor:
-        """The weighted loss of the next `count` stimuli, a scalar."""
+        """Return the weighted loss of the next `count` stimuli, a scalar."""
         batch: Batch = self._outside_of_graphs(self, count)
         buffers = {name: buffer.clone() for name, buffer in encoder.named_buffers()}
 
@@ -106,10 +105,10 @@ class Rehearsal(nn.Module):
 
 
 def read_rehearsal(recipe: TrainRecipe, fabric: Fabric, progress: Progress) -> Rehearsal | None:
-    """The rehearsal that a recipe asks for, of the stimuli of its experience; None for none.
+    """Make the rehearsal of a recipe, with the stimuli of its experience; None if it has none.
 
     Raises:
-        UserError: the stimuli are not there as they were in stage 1, or do not fit into memory.
+        UserError: the stimuli are missing, have changed since stage 1, or do not fit into memory.
     """
     settings = recipe.encoder
     if not settings.rehearsal or settings.experience is None:
@@ -117,18 +116,18 @@ def read_rehearsal(recipe: TrainRecipe, fabric: Fabric, progress: Progress) -> R
     run, first = experience_run(settings.experience)
     training = replace(first.training, memory_limit_gib=recipe.training.memory_limit_gib)
     try:
-        data = read_stage1_data(replace(first, training=training), fabric, progress, tells=False)
+        data = read_stage1_data(replace(first, training=training), fabric, progress, verbose=False)
     except UserError as error:
-        mend = "rehearsal reads them where stage 1 did: put them, or a link to them, there"
-        raise UserError(f"encoder.rehearsal: the stimuli of {run.folder} cannot be read: {error}; {mend}") from None
+        hint = "rehearsal reads them where stage 1 did: put them, or a link to them, there"
+        raise UserError(f"encoder.rehearsal: the stimuli of {run.folder} cannot be read: {error}; {hint}") from None
     images = data.images
-    if (other := _difference(run, first, data)) is not None:
+    if (difference := _difference(run, first, data)) is not None:
         reason = "rehearsal needs the stimuli as they were, read from files"
-        raise UserError(f"encoder.rehearsal: {run.folder} learned from {other}; {reason}")
+        raise UserError(f"encoder.rehearsal: {run.folder} learned from {difference}; {reason}")
     if images.pixels is None:
         reason = f"needs the {len(images):,} images of {images.table.name} in memory, where they do not fit"
-        mend = "raise training.memory_limit_gib, set it to 0, or pre-train with fewer (stimuli.limit)"
-        raise SettingError("encoder.rehearsal", f"{reason}; {mend}")
+        hint = "raise training.memory_limit_gib, set it to 0, or pre-train with fewer (stimuli.limit)"
+        raise SettingError("encoder.rehearsal", f"{reason}; {hint}")
     turns = first.pretext == "rotation"
     rehearsal = Rehearsal(
         settings.rehearsal,
@@ -145,17 +144,17 @@ def read_rehearsal(recipe: TrainRecipe, fabric: Fabric, progress: Progress) -> R
 
 
 def _difference(run: Run, recipe: PretrainRecipe, data: Stage1Data) -> str | None:
-    """What a run of stage 1 learned from, and what is there in its place now; None where it is the same."""
+    """Describe what a run of stage 1 learned from if the stimuli differ now; None if they do not."""
     count, name = run.final.get("images"), run.final.get("stimuli")
     if (count, name) != (len(data.images), data.images.table.name):
         return f"{count} images of {name}, and now there are {len(data.images)} of {data.images.table.name}"
     if run.final.get("labels", data.labels) != data.labels:
         return "other labels of the same images"
-    then, now = run.inputs.data, inputs_of(recipe).data  # of stimuli that were given in Python never the same
-    is_other = any(then[section].sha256 != now[section].sha256 for section in then.keys() & now.keys())
-    return "images of other contents" if is_other else None
+    then, now = run.inputs.data, inputs_of(recipe).data  # user-supplied stimuli always differ
+    differs = any(then[section].sha256 != now[section].sha256 for section in then.keys() & now.keys())
+    return "images of other contents" if differs else None
 
 
 def loss_of_classes(read_out: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
-    """The mean cross-entropy of a read-out, images (B, 3, S, S) -> logits (B, E), over labels int64 (B,)."""
+    """The mean cross-entropy of a read-out, images (B, 3, S, S) -> logits (B, E), with labels int64 (B,)."""
     return F.cross_entropy(read_out(batch.images), batch.labels)

@@ -1,4 +1,4 @@
-"""What stage 1 teaches an encoder: stimuli, with the labels that the pretext asks for, and its task on them (ours)."""
+"""The data of stage 1: the stimuli with the labels of the pretext, and the task that is learned from them (ours)."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ from emoreg.stages.stimulus_mixture import SplitStimuli, checked_quotas, join, r
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-GivenStimuli = tuple[Table, EmotionSpace]  # a caller's own, in place of those that a recipe names
+GivenStimuli = tuple[Table, EmotionSpace]  # user-supplied, instead of the recipe's
 
 
 class Stage1Data(NamedTuple):
-    """The stimuli of a recipe of stage 1 and what is learned from them."""
+    """The stimuli of a recipe of stage 1, and the task that is learned from them."""
 
-    splits: list[SplitStimuli]  # one per set, with the labels that are learned
+    splits: list[SplitStimuli]  # one per set, with the labels to learn
     heads: tuple[Head, ...]
     images: ImageSet  # the training images of all sets together, on the device
-    parts: list[ImageSet]  # those of each set, with its own labels
-    quotas: tuple[SetQuota, ...]  # drawn from each set per epoch
+    parts: list[ImageSet]  # the training images of each set, with its own labels
+    quotas: tuple[SetQuota, ...]  # images drawn from each set per epoch
     task: PretextTask
 
     @property
     def labels(self) -> str:
-        """SHA-256 of the labels of the training images, as they were read; of labels by appearance, of their number."""
+        """SHA-256 of the training labels as they were read; labels by appearance are still zeros then."""
         digest = hashlib.sha256()
         for split in self.splits:
             digest.update(repr((split.space.kind, split.space.names)).encode())
@@ -55,21 +55,21 @@ class Stage1Data(NamedTuple):
 
 
 def read_stage1_data(
-    recipe: PretrainRecipe, fabric: Fabric, progress: Progress, given: GivenStimuli | None = None, tells: bool = True
+    recipe: PretrainRecipe, fabric: Fabric, progress: Progress, given: GivenStimuli | None = None, verbose: bool = True
 ) -> Stage1Data:
     """Read the stimuli of a recipe and decode its training images.
 
     Args:
         recipe: of stage 1.
         fabric: device and precision.
-        progress: says what is left out.
-        given: the caller's own stimuli in place of `recipe.stimuli`.
-        tells: also what was read.
+        progress: reports images that are left out.
+        given: user-supplied stimuli instead of `recipe.stimuli`.
+        verbose: also report how each set was read.
 
     Raises:
         UserError: missing or malformed sets; labels that cannot be learned.
     """
-    splits = _split_sets(recipe, given, progress, tells)
+    splits = _split_sets(recipe, given, progress, verbose)
     if recipe.pretext in ("affect", "shuffled"):
         for split in splits:
             refuse_one_class(split)
@@ -81,7 +81,7 @@ def read_stage1_data(
     refuse_mixed_ratings(splits, recipe.pretext, recipe.augment)
     heads = heads_of([(split.train.name, split.space) for split in splits])
     tables, limit = [split.train for split in splits], recipe.training.memory_limit_gib
-    # Of a union together one set, which is held whole or not at all.
+    # Several sets are held in memory together or not at all.
     if not fits_memory(tables, recipe.stimuli.image_size, limit, progress):
         limit = 0.0
     loaded = [part for part in load_parts(tables, splits, recipe, limit, progress) if part]
@@ -99,13 +99,13 @@ def load_parts(
     limit: float,
     progress: Progress,
 ) -> list[ImageSet | None]:
-    """The images of one part of each set, labelled as the pretext asks; None for a set without such a part.
+    """Decode the images of one part of each set, with the labels of the pretext; None for a set without this part.
 
     Args:
-        tables: of each set.
+        tables: the part of each set.
         splits: the sets.
         recipe: image size and pretext are used.
-        limit: for the decoded pixels of each, in GiB.
+        limit: for the decoded pixels of each set, in GiB.
         progress: shows how many images are decoded.
     """
     size, loaded = recipe.stimuli.image_size, list[ImageSet | None]()
@@ -118,25 +118,25 @@ def load_parts(
 
 
 def _split_sets(
-    recipe: PretrainRecipe, given: GivenStimuli | None, progress: Progress, tells: bool
+    recipe: PretrainRecipe, given: GivenStimuli | None, progress: Progress, verbose: bool
 ) -> list[SplitStimuli]:
-    """Every set of the recipe in its parts; the first one is the caller's, if given."""
+    """Read and split every set of the recipe; the first one is the caller's, if given."""
     splits = []
     for settings in recipe.sets:
+        chosen = settings
         if given is not None and settings is recipe.stimuli:
             table, space = given
             check_labels(table, space)
-            own = Stimuli(table.name, table.images, (Labels(space, table.labels),))
-            as_given = dataclasses.replace(settings, labels="published")
-            splits.append(split_stimuli(own, as_given, recipe.seed, progress, recipe.edition))
+            stimuli = Stimuli(table.name, table.images, (Labels(space, table.labels),))
+            chosen = dataclasses.replace(settings, labels="published")
         else:
-            if settings.name in WITH_CLASSES and tells:
+            stimuli = read_stimuli(settings, recipe.seed)
+            if settings.name in WITH_CLASSES and verbose:
                 progress.say(
-                    f"{settings.name}: its classes are the stimuli of stage 1; they are no emotion, and serve "
+                    f"{settings.name}: its classes are the stimuli of stage 1; they are not emotions, and only serve "
                     "positive controls"
                 )
-            whole = read_stimuli(settings, recipe.seed)
-            if tells:
-                progress.tell(whole.notes, whole.left_out)
-            splits.append(split_stimuli(whole, settings, recipe.seed, progress, recipe.edition))
+            if verbose:
+                progress.tell(stimuli.notes, stimuli.left_out)
+        splits.append(split_stimuli(stimuli, chosen, recipe.seed, progress, recipe.edition))
     return splits

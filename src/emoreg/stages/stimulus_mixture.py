@@ -1,4 +1,4 @@
-"""Stimulus sets split into training, validation and test images, and several sets trained on as one (ours)."""
+"""Splitting stimulus sets into training, validation and test images, and joining several sets (ours)."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class SplitStimuli:
         space: of the labels.
         train: training images.
         validation: measured after each epoch, may guide choices; None without images.
-        test: measured once, at the end; None where none is published.
+        test: measured once, at the end; None if none is published.
         left_out: number of images without such a label.
         rows: of the training, validation and test images, in the whole set.
-        neutral: a published label that is no emotion, of all images of the set; None without one.
+        neutral: published labels that are not emotions, of all images of the set; None without them.
     """
 
     settings: StimuliSettings
@@ -52,19 +52,14 @@ class SplitStimuli:
     neutral: Labels | None
 
     def relabelled(self, labels: Labels) -> SplitStimuli:
-        """The same images in the same parts, with other labels, given for all images of the set."""
-
-        def with_labels(table: Table | None, rows: NDArray[np.int64]) -> Table | None:
-            return table and replace(table, labels=labels.values[rows])
-
-        train, *held_out = self.rows
-        validation, test = map(with_labels, (self.validation, self.test), held_out)
+        """Replace the labels of the images; `labels` are those of the whole set."""
+        train, validation, test = (labels.values[rows] for rows in self.rows)
         return replace(
             self,
             space=labels.space,
-            train=replace(self.train, labels=labels.values[train]),
-            validation=validation,
-            test=test,
+            train=replace(self.train, labels=train),
+            validation=self.validation and replace(self.validation, labels=validation),
+            test=self.test and replace(self.test, labels=test),
         )
 
 
@@ -75,13 +70,13 @@ def split_stimuli(
 
     Args:
         stimuli: the whole set.
-        settings: labels, valence, arousal, validation, share and limit are used.
+        settings: labels, valence, arousal, validation, share and limits are used.
         seed: of the splits.
         progress: reports how many images have no such label, and classes that a split leaves without images.
         edition: of the run, see `split_rows`.
 
     Raises:
-        UserError: the labels cannot be derived; a label is out of range; nothing tells what is evoked; no training
+        UserError: the labels cannot be derived; a label is out of range; valence or arousal are unknown; no training
             image is left.
     """
     table, space, rows = choose_labels(stimuli, settings.labels)
@@ -92,10 +87,10 @@ def split_stimuli(
             f"{stimuli.name}: skipped {left_out} of {len(stimuli.images)} images whose labels give no "
             f"{settings.labels} (ties, or emotions without a counterpart)"
         )
-    if told := describe_evoking(settings.valence, settings.arousal):
-        evoked = evoking(stimuli, settings.valence, settings.arousal)[rows]
-        progress.tell([f"{stimuli.name}: {evoked.sum():,} of {len(rows):,} images are {told}; the others are left out"])
-        table, rows = table.take(np.flatnonzero(evoked)), rows[evoked]
+    if evoked := describe_evoking(settings.valence, settings.arousal):
+        kept = evoking(stimuli, settings.valence, settings.arousal)[rows]
+        progress.tell([f"{stimuli.name}: {kept.sum():,} of {len(rows):,} images are {evoked}; the others are left out"])
+        table, rows = table.take(np.flatnonzero(kept)), rows[kept]
     part = _parts(stimuli, settings.validation, seed, edition)[rows]
     train, validation, test = (np.flatnonzero(part == name) for name in ("train", "validation", "test"))
     if len(train) == 0:
@@ -104,21 +99,23 @@ def split_stimuli(
             f"{stimuli.name}: no training images; of {len(table)} labelled ones, {len(validation)} are for "
             f"validation and {len(test)} for testing: {hint}"
         )
+    labels = table.labels
     if settings.validation and space.kind == "category":
-        labels = table.labels, table.labels[validation]
-        what = "its validation split" if stimuli.splits else f"a validation share of {settings.validation:g}"
-        progress.tell(classes_without(stimuli.name, *labels, space.names, what, "validation images"))
+        cause = "its validation split" if stimuli.splits else f"a validation share of {settings.validation:g}"
+        lost = classes_without(stimuli.name, labels, labels[validation], space.names, cause, "validation images")
+        progress.tell(lost)
     if settings.test_limit is not None:
-        test = at_most(test, table.labels, settings.test_limit, seed)
+        test = at_most(test, labels, settings.test_limit, seed)
     if settings.share is not None:
         train = _share(stimuli.labels[0], rows, train, settings.share, derive_seed(seed, "share"))
     if settings.limit is not None and settings.limit < len(train):
         share, limit_seed = settings.limit / len(train), derive_seed(seed, "limit")
-        kept = [r[keep_rows(table.labels[r], share, limit_seed, edition)] for r in (train, validation)]
-        what = f"a limit of {settings.limit:,}"
-        labels = table.labels[train], table.labels[kept[0]]
-        progress.tell(classes_without(stimuli.name, *labels, space.names, what, "training images"))
-        train, validation = kept
+        limited = train[keep_rows(labels[train], share, limit_seed, edition)]
+        validation = validation[keep_rows(labels[validation], share, limit_seed, edition)]
+        cause = f"a limit of {settings.limit:,}"
+        lost = classes_without(stimuli.name, labels[train], labels[limited], space.names, cause, "training images")
+        progress.tell(lost)
+        train = limited
     return SplitStimuli(
         settings,
         space,
@@ -134,9 +131,9 @@ def split_stimuli(
 def _share(
     published: Labels, rows: NDArray[np.int64], train: NDArray[np.int64], share: float, seed: int
 ) -> NDArray[np.int64]:
-    """A share of the training images (numbers of `rows`); of published categories, whatever labels are chosen.
+    """Draw a share of the training images (indices of `rows`), stratified by the published labels if categorical.
 
-    So a set that is learned twice, under two labels, gives the same images to both.
+    The published labels, so that a set that is learned twice with different labels gives the same images to both.
     """
     strata = np.zeros(len(rows), np.int64)
     if published.space.kind == "category":
@@ -147,25 +144,25 @@ def _share(
 
 
 def refuse_one_class(split: SplitStimuli) -> None:
-    """UserError if all training images have the same class, or all votes: nothing would be learned, with accuracy 1."""
+    """Raise UserError if all training images have the same class, with which nothing would be learned."""
     labels = split.train.labels
     if split.space.kind == "dimensions":
         return
-    seen = np.unique(labels) if split.space.kind == "category" else np.flatnonzero(labels.sum(axis=0))
-    if len(seen) < 2:
+    classes = np.unique(labels) if split.space.kind == "category" else np.flatnonzero(labels.sum(axis=0))
+    if len(classes) < 2:
         choice = split.settings.labels
         by = "" if choice == "published" else f" by stimuli.labels {choice}"
         raise UserError(
-            f"{split.train.name}: all {len(labels)} training images are '{split.space.names[int(seen[0])]}'{by}; stage "
-            "1 needs at least two classes: check the labels and splits, or choose other stimuli.labels"
+            f"{split.train.name}: all {len(labels)} training images are '{split.space.names[int(classes[0])]}'{by}; "
+            "stage 1 needs at least two classes: check the labels and splits, or choose other stimuli.labels"
         )
 
 
 def _parts(stimuli: Stimuli, share: float, seed: int, edition: int) -> NDArray[np.str_]:
     """The part of each image, as published or drawn (N,).
 
-    Drawn by the published labels, before others are chosen: an image is in the same part whatever its label, so that
-    no head trains the encoder on images that another head is measured on.
+    Draws are stratified by the published labels, whichever labels are chosen: an image is always in the same part, so
+    that no head trains the encoder on images that another head is measured on.
     """
     parts = np.array(stimuli.splits or ["train"] * len(stimuli.images), dtype="U10")
     if not (parts == "validation").any():
@@ -176,7 +173,7 @@ def _parts(stimuli: Stimuli, share: float, seed: int, edition: int) -> NDArray[n
 
 
 def checked_quotas(images: Sequence[ImageSet], splits: Sequence[SplitStimuli]) -> tuple[SetQuota, ...]:
-    """Images drawn from each set per epoch. UserError for a set whose weight gives it none."""
+    """Return the numbers of images drawn from each set per epoch. Raise UserError for a set that gets none."""
     weights = [split.settings.weight for split in splits if split.settings.weight is not None]
     quotas = epoch_quotas([len(part) for part in images], weights or None)
     for split, quota in zip(splits, quotas, strict=True):
@@ -189,9 +186,9 @@ def checked_quotas(images: Sequence[ImageSet], splits: Sequence[SplitStimuli]) -
 
 
 def join(parts: Sequence[ImageSet], heads: Sequence[Head]) -> ImageSet:
-    """Several sets concatenated, with `joint_labels`; held in memory only if all of them are."""
+    """Concatenate several sets, with `joint_labels`; in memory only if all of them are."""
     labels = joint_labels([part.labels for part in parts], heads)
-    images = _Chained([part.table.images for part in parts])
+    images = _Concatenated([part.table.images for part in parts])
     table = Table(" + ".join(head.name for head in heads), images, labels.cpu().numpy())
     held = [part.pixels for part in parts if part.pixels is not None]
     pixels = torch.cat(held) if len(held) == len(parts) else None
@@ -199,7 +196,7 @@ def join(parts: Sequence[ImageSet], heads: Sequence[Head]) -> ImageSet:
 
 
 def views(joined: ImageSet, parts: Sequence[ImageSet]) -> list[ImageSet]:
-    """The parts with their own labels again; their pixels are views of the pixels of `joined`."""
+    """Recover the parts with their own labels; their pixels are views of the pixels of `joined`."""
     ends = list(accumulate(len(part) for part in parts))
     return [
         replace(
@@ -211,8 +208,8 @@ def views(joined: ImageSet, parts: Sequence[ImageSet]) -> list[ImageSet]:
     ]
 
 
-class _Chained(Sequence[Any]):
-    """Concatenated sequences, without copying them."""
+class _Concatenated(Sequence[Any]):
+    """A sequence of concatenated sequences, without copying them."""
 
     def __init__(self, parts: Sequence[Sequence[Any] | NDArray[Any]]) -> None:
         self.parts, self.ends = parts, list(accumulate(len(part) for part in parts))

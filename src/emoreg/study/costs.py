@@ -14,7 +14,7 @@ from emoreg.data.images.batches import steps_per_epoch
 from emoreg.runs.provenance import environment
 from emoreg.runtime.cores import allowed_cores, usable_cores
 from emoreg.runtime.progress import Progress
-from emoreg.stages.classify import TRAINING_IMAGES
+from emoreg.stages.run_metrics import TRAINING_IMAGES
 from emoreg.study.calibrate import seconds_per_image
 from emoreg.study.image_counts import CountedSets, Counts
 from emoreg.study.kinds_of_run import is_large, kind_of, networks_of

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from emoreg.errors import UserError
-from emoreg.stages.classify import load_target
+from emoreg.stages.target_images import load_target
 from emoreg.suites.options import OutOfDistributionOptions
 from emoreg.suites.scored import Scored
 from emoreg.suites.subject import Outputs, Subject, checksum_of, drawn, drawn_rows, other_target

@@ -28,8 +28,8 @@ from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import derive_seed
 from emoreg.stages.classifier import load_classifier
-from emoreg.stages.classify import load_target, parts_of
 from emoreg.stages.metrics import CHECKSUM_BYTES
+from emoreg.stages.target_images import load_target, parts_of
 from emoreg.suites.options import OtherSet
 from emoreg.training.fabric import make_fabric, place, scoring
 

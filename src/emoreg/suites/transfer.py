@@ -19,7 +19,7 @@ from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
 from emoreg.errors import UserError
 from emoreg.models.features import pooled_features
-from emoreg.stages.classify import load_target
+from emoreg.stages.target_images import load_target
 from emoreg.suites.options import OtherSet, TransferOptions
 from emoreg.suites.scored import Scored
 from emoreg.suites.subject import BATCH, Subject, checksum_of, drawn, drawn_rows, other_target

@@ -10,8 +10,8 @@ T = TypeVar("T")
 
 
 class Autocast(MixedPrecision):
-    """Fabric's mixed precision, but a batch goes in as it is: Fabric rounds its labels to bfloat16 too."""
+    """Fabric's mixed precision without its conversion of inputs, which would round labels to bfloat16 too."""
 
     def convert_input(self, data: T) -> T:
-        """The batch itself; autocast rounds images where they are used."""
+        """Return the batch unchanged; autocast converts images where they are used."""
         return data

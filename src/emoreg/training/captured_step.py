@@ -1,9 +1,9 @@
 """A training step that is captured once as a CUDA graph and then launched as a whole.
 
-The step of a small network is hundreds of kernels, and a fast GPU is done with them before Python has launched the
-next ones. A graph repeats them on the same memory without Python: each batch is copied to where the first one lay.
-Forward and backward pass, clipping and optimiser are captured; the order of batches, their augmentation, schedule and
-average of the weights are not. They are few kernels, which are launched while the graph is running.
+The step of a small network consists of hundreds of kernels, which a fast GPU executes faster than Python can launch
+them. A graph replays them on the same memory without Python: each batch is copied over the first one. Forward and
+backward pass, clipping and optimiser are captured. The order of batches, augmentation, schedule and weight average are
+not: they are few kernels, which are launched while the graph runs.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from emoreg.data.images.batches import Batch
 from emoreg.errors import SettingError, shortened
 from emoreg.training.step import TrainState, finish_step, train_step, update
 
-WARM_UP = 3  # steps of each shape before it is captured; they make the optimiser's state, and cuDNN tries its kernels
+WARM_UP = 3  # steps of each shape before its capture; they create the optimiser's state, and cuDNN tries its kernels
 
-Step = Callable[[Batch, Callable[[], None] | None], Tensor]  # as `train_step` of a state
+Step = Callable[[Batch, Callable[[], None] | None], Tensor]  # `train_step` without its state
 
 
 class Capture(Protocol):
-    """How steps are captured: CUDA graphs, or what stands for them in tests, where there is no GPU."""
+    """How steps are captured: as CUDA graphs, or by a stand-in in tests without a GPU."""
 
     def aside(self) -> AbstractContextManager[None]:
-        """Where steps are taken that prepare a capture."""
+        """The context of steps that prepare a capture."""
 
     def __call__(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """Note what a step launches; gives what launches it again, on the same memory, and returns the same tensor."""
+        """Capture a step; return a function that replays it on the same memory and returns the same tensor."""
 
 
 def make_step(state: TrainState, training: TrainingSettings) -> Step:
-    """The training step of a state: captured if training.cuda_graphs asks for it, else `train_step`."""
+    """Return the training step of a state: captured if training.cuda_graphs requests it, else `train_step`."""
     if training.cuda_graphs and state.uncaptured is None:
         return CapturedStep(state)
     return lambda batch, observe: train_step(state, batch, observe)
@@ -48,8 +48,8 @@ def make_step(state: TrainState, training: TrainingSettings) -> Step:
 class CapturedStep:
     """`train_step` of a state, with the same results up to rounding, replayed from the fourth batch of a shape on.
 
-    Optimisers round otherwise where their learning rate is a tensor, as it has to be in a replay. It is one in every
-    step, so that a step has the same bits whether it is replayed or not, as after a run is resumed.
+    A replay needs the learning rate as a tensor, with which optimisers round differently. It is a tensor in every step,
+    so that replayed and other steps give the same bits, as a resumed run needs.
 
     Args:
         state: changed in place by each call. Nothing else may replace its tensors.
@@ -64,7 +64,7 @@ class CapturedStep:
         self._captured = dict[torch.Size, _Captured]()
 
     def __call__(self, batch: Batch, observe: Callable[[], None] | None = None) -> Tensor:
-        """Train on a batch; see `train_step`. A step that is observed is not replayed."""
+        """Train on a batch; see `train_step`. A step with `observe` is not replayed."""
         with _rates_on_device(self.state.optimizer.optimizer, self._rates):
             loss = self._update(batch, observe)
         finish_step(self.state)
@@ -84,15 +84,15 @@ class CapturedStep:
 
 
 class _Captured:
-    """The part of a step that is done on the device, for batches of one shape."""
+    """The captured part of a step, for batches of one shape."""
 
     def __init__(self, state: TrainState, batch: Batch, capture: Capture) -> None:
         self._batch = batch._replace(**{name: part.clone() for name, part in _parts(batch)})
-        state.optimizer.zero_grad(set_to_none=True)  # so that gradients lie in the memory of the graph
+        state.optimizer.zero_grad(set_to_none=True)  # so that gradients are allocated in the graph's memory
         try:
             self._replay = capture(lambda: update(state, self._batch))
         except RuntimeError as error:
-            # That a capture which has failed cannot be ended is a second error, which says no more.
+            # After a failed capture, ending it fails too, with a second error that says nothing.
             cause = error.__context__ if isinstance(error.__context__, RuntimeError) else error
             if isinstance(cause, torch.OutOfMemoryError):
                 raise cause from None
@@ -102,7 +102,7 @@ class _Captured:
     def __call__(self, batch: Batch) -> Tensor:
         for (_, own), (_, given) in zip(_parts(self._batch), _parts(batch), strict=True):
             own.copy_(given)
-        return self._replay().clone()  # the next replay writes over it
+        return self._replay().clone()  # the next replay overwrites it
 
 
 def _parts(batch: Batch) -> list[tuple[str, Tensor]]:
@@ -111,7 +111,7 @@ def _parts(batch: Batch) -> list[tuple[str, Tensor]]:
 
 @contextlib.contextmanager
 def _rates_on_device(optimizer: Optimizer, rates: list[Tensor]) -> Iterator[None]:
-    """Let the optimiser read its learning rates from the device, where a schedule can change them between replays."""
+    """Let the optimiser read its learning rates from tensors, which a schedule can change between replays."""
     before = [dict(group) for group in optimizer.param_groups]
     try:
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -125,14 +125,14 @@ def _rates_on_device(optimizer: Optimizer, rates: list[Tensor]) -> Iterator[None
 
 
 class _CudaGraphs:
-    """Captures CUDA graphs that share one pool of memory, as only one of them runs at a time."""
+    """Captures CUDA graphs. They share one memory pool, as only one of them runs at a time."""
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._pool, self._stream = device, torch.cuda.graph_pool_handle(), torch.cuda.Stream(device)
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
-        """On another stream than the default one, on which nothing can be captured (PyTorch's notes on CUDA graphs)."""
+        """Use another stream than the default one, which cannot be captured (PyTorch's notes on CUDA graphs)."""
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         try:
@@ -144,11 +144,11 @@ class _CudaGraphs:
     def __call__(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
         try:
-            # thread_local: threads that decode images may reserve memory meanwhile.
+            # thread_local: threads that decode images may allocate memory meanwhile.
             with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
                 result = step()
         finally:
-            torch.cuda.set_stream(current)  # a capture that fails leaves its own behind
+            torch.cuda.set_stream(current)  # a failed capture leaves its own stream active
 
         def replay() -> Tensor:
             graph.replay()

@@ -1,4 +1,4 @@
-"""Checkpoints: everything needed to resume training as if it had never stopped, even in the middle of an epoch."""
+"""Checkpoints: everything needed to resume training exactly, even in the middle of an epoch."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ GeneratorStates = dict[str, Tensor]  # of one process: "cpu", and "cuda" or "mps
 
 @dataclass
 class EpochProgress:
-    """How far an epoch is. Order and augmentation need no state: they follow from (seed, epoch).
+    """The progress within an epoch. Order and augmentation need no state: they follow from (seed, epoch).
 
     Args:
         steps: done so far.
         seconds: spent so far.
-        losses: one per step (S,), float32 on the device; 0 for the steps to come.
-        generators: states of each process's random generators; empty at the beginning of an epoch.
+        losses: one per step (S,), float32 on the device; 0 for steps to come.
+        generators: states of each process's random generators; empty at the start of an epoch.
     """
 
     steps: int
@@ -39,12 +39,12 @@ class EpochProgress:
 
 @dataclass
 class History:
-    """What a training has done so far.
+    """The progress of a training.
 
     Args:
         rows: metrics, one row per finished epoch.
         seconds: spent on the finished epochs.
-        interrupted: the epoch in which training stopped, if it was not at the end of one.
+        interrupted: the epoch in which training stopped; None if it stopped between epochs.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)
@@ -56,10 +56,10 @@ class History:
         return len(self.rows) * steps + (self.interrupted.steps if self.interrupted else 0)
 
     def begin_epoch(self, seed: int, steps: int, device: torch.device, rank: int) -> EpochProgress:
-        """Seed PyTorch's default generators for the next epoch, or continue the interrupted one with its states.
+        """Seed PyTorch's default generators for the next epoch, or restore those of the interrupted one.
 
-        Dropout, stochastic depth, a random λ and rotations draw from these generators. Each process has streams of
-        its own; those of rank 0 are the streams of a run on one process.
+        Dropout, stochastic depth, a random λ and rotations draw from these generators. Each process has its own
+        streams; rank 0 has those of a run on one process.
         """
         own = (rank,) if rank else ()
         torch.manual_seed(derive_seed(seed, "dropout", len(self.rows), *own))
@@ -85,7 +85,7 @@ def save(context: RunContext[Any], state: TrainState, history: History, epoch: E
     """Write the checkpoint, after an epoch or in the middle of one. Every process must call it; the leader writes.
 
     Raises:
-        UserError: the checkpoint cannot be written; the last one is kept.
+        UserError: the checkpoint cannot be written; the previous one is kept.
     """
     begun = None
     if epoch is not None:
@@ -121,7 +121,7 @@ def restore(run: Run, state: TrainState, steps: int) -> History:
         return History()
     path = run.folder / CHECKPOINT
     try:
-        _check_history(saved)
+        history = _history(saved, state.fabric.device)
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); delete it to start this run anew") from None
     try:
@@ -130,64 +130,60 @@ def restore(run: Run, state: TrainState, steps: int) -> History:
                 weights = with_constant_lambda(saved[name])
                 refuse_non_finite(path, weights)
                 part.load_state_dict(weights)
-            else:
-                part.load_state_dict(_like(part.state_dict(), _with_own_kernels(part, saved[name]), name))
-            if isinstance(part, Optimizer):
+                continue
+            is_optimizer = isinstance(part, Optimizer)
+            own = _with_current_kernels(part, saved[name]) if is_optimizer else saved[name]
+            part.load_state_dict(_with_same_types(part.state_dict(), own, name))
+            if is_optimizer:
                 _check_optimizer(part)
     except UserError:
         raise
     except Exception as error:  # load_state_dict raises almost anything for a state that does not fit
         detail = shortened(str(error), 300)
         raise UserError(f"{run.folder}: its checkpoint is of another model ({detail}); give the same one") from None
-    begun = saved.get("begun")
-    if not begun:
-        return History(saved["rows"], saved["seconds"])
-    if len(begun["losses"]) != steps:
+    if history.interrupted is not None and len(history.interrupted.losses) != steps:
         raise UserError(
-            f"{path} was saved in an epoch of {len(begun['losses'])} steps, and now one has {steps}: the images are "
-            "not the same; choose another folder with --out, or delete that one"
+            f"{path} was saved in an epoch of {len(history.interrupted.losses)} steps, and now one has {steps}: the "
+            "images are not the same; choose another folder with --out, or delete that one"
         )
-    losses = begun["losses"].to(state.fabric.device)
-    interrupted = EpochProgress(begun["steps"], begun["seconds"], losses, begun["draws"] or ())
-    return History(saved["rows"], saved["seconds"], interrupted)
+    return history
 
 
-def _with_own_kernels(part: Any, saved: Any) -> Any:
-    """An optimiser's saved state with the kernels of `part`: they follow from the device, not from the checkpoint."""
-    if not isinstance(part, Optimizer) or not isinstance(saved, dict):
-        return saved
-    own, groups = part.param_groups, saved.get("param_groups")
+def _with_current_kernels(optimizer: Optimizer, saved: Any) -> Any:
+    """Replace the choice of kernels in an optimiser's saved state, since it depends on the current device."""
+    groups = saved.get("param_groups") if isinstance(saved, dict) else None
     if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
-        return saved
-    kernels = {name: own[0][name] for name in ("fused", "capturable") if name in own[0]}
+        return saved  # `_with_same_types` raises the error
+    current = optimizer.param_groups[0]
+    kernels = {name: current[name] for name in ("fused", "capturable") if name in current}
     return saved | {"param_groups": [group | kernels for group in groups]}
 
 
-def _check_history(saved: Mapping[str, Any]) -> None:
-    """Raise ValueError unless a checkpoint holds a history of the right types."""
+def _history(saved: Mapping[str, Any], device: torch.device) -> History:
+    """Read the history in a checkpoint. Raise ValueError if anything has another type than expected."""
     rows, seconds, begun = saved.get("rows"), saved.get("seconds"), saved.get("begun")
     if not isinstance(rows, list) or not all(_is_row(row) for row in rows):
         raise ValueError("'rows' does not hold metrics")
     if not isinstance(seconds, int | float):
         raise ValueError("'seconds' is not a number")
     if not begun:
-        return
+        return History(rows, seconds)
     if not isinstance(begun, dict) or begun.keys() != {"steps", "seconds", "losses", "draws"}:
         raise ValueError("'begun' does not describe an epoch")
-    steps, losses, draws = begun["steps"], begun["losses"], begun["draws"]
+    steps, losses, draws = begun["steps"], begun["losses"], begun["draws"] or ()
     if not isinstance(losses, Tensor) or losses.ndim != 1 or losses.dtype != torch.float32:
         raise ValueError("'begun.losses' does not hold losses")
     if not isinstance(begun["seconds"], int | float) or type(steps) is not int or not 0 <= steps <= len(losses):
         raise ValueError("'begun.steps' is not a number of steps")
     try:
-        for states in draws or ():
-            if not states.keys() <= {"cpu", "cuda", "mps"} or any(
-                state.dtype != torch.uint8 for state in states.values()
-            ):
+        for states in draws:
+            dtypes = {state.dtype for state in states.values()}
+            if not states.keys() <= {"cpu", "cuda", "mps"} or dtypes != {torch.uint8}:
                 raise TypeError
             torch.Generator().set_state(states["cpu"])
     except (AttributeError, KeyError, TypeError, RuntimeError):
         raise ValueError("'begun.draws' does not hold states of random generators") from None
+    return History(rows, seconds, EpochProgress(steps, begun["seconds"], losses.to(device), draws))
 
 
 def _is_row(row: Any) -> bool:
@@ -196,11 +192,11 @@ def _is_row(row: Any) -> bool:
     )
 
 
-def _like(own: Any, saved: Any, name: str) -> Any:
-    """The saved state, restricted to the keys of `own` and with values of the same types.
+def _with_same_types(own: Any, saved: Any, name: str) -> Any:
+    """Return the saved state restricted to the keys of `own`, after checking that values have the same types.
 
-    torch's `load_state_dict` does not check this: a schedule takes every key for an attribute, even for a method, and
-    an optimiser every value for a number.
+    torch's `load_state_dict` does not check this: a schedule sets every key as an attribute, even over a method, and
+    an optimiser accepts every value as a number.
 
     Raises:
         ValueError: a value has another type; names it.
@@ -209,26 +205,22 @@ def _like(own: Any, saved: Any, name: str) -> Any:
         if isinstance(saved, dict):
             if name == "optimizer.state":  # empty before the first step; see `_check_optimizer`
                 return saved
-            return {key: _like(value, saved[key], f"{name}.{key}") for key, value in own.items() if key in saved}
+            return {key: _with_same_types(own[key], saved[key], f"{name}.{key}") for key in own if key in saved}
     elif isinstance(own, list | tuple):
         if isinstance(saved, list | tuple) and len(saved) == len(own):
-            return type(own)(_like(*pair, name) for pair in zip(own, saved, strict=True))
+            return type(own)(_with_same_types(*pair, name) for pair in zip(own, saved, strict=True))
     elif isinstance(saved, int | float) if type(own) in (int, float) else type(saved) is type(own):
         return saved
     raise ValueError(f"{name} has another type")
 
 
-def _state_names(optimizer: Optimizer) -> set[str]:
-    """Names of an optimiser's state of a parameter."""
-    if isinstance(optimizer, SGD):
-        return {"momentum_buffer"}
-    adam = {"step", "exp_avg", "exp_avg_sq"}
-    return adam if isinstance(optimizer, AdamW) else adam | {"momentum_buffer", "use_muon"}
-
-
 def _check_optimizer(optimizer: Optimizer) -> None:
     """Raise ValueError for optimiser state that would fail in the first step."""
-    names = _state_names(optimizer)
+    names = {"step", "exp_avg", "exp_avg_sq"}
+    if isinstance(optimizer, SGD):
+        names = {"momentum_buffer"}
+    elif not isinstance(optimizer, AdamW):  # Muon
+        names |= {"momentum_buffer", "use_muon"}
     for parameter, state in optimizer.state.items():
         if not state.keys() <= names:
             raise ValueError(f"the optimizer state has the names {', '.join(map(str, state))}")

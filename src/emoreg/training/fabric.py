@@ -1,4 +1,4 @@
-"""Lightning Fabric for a recipe: device, precision, and the process-wide switches that go with them."""
+"""Lightning Fabric for a recipe: device, precision, and the process-wide switches that they need."""
 
 from __future__ import annotations
 
@@ -25,17 +25,16 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=nn.Module)
 
-# Values of oneDNN's own variable, which keeps it from newer instructions: those with which it computes in no bfloat16.
-ONEDNN_LIMIT = "ONEDNN_MAX_CPU_ISA"
-WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
+ONEDNN_LIMIT = "ONEDNN_MAX_CPU_ISA"  # the environment variable that limits oneDNN's instructions
+WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")  # its values
 
 
 def make_fabric(training: TrainingSettings, devices: int = 1, **options: Any) -> Fabric:
-    """Fabric for one device, or for several of this machine.
+    """Make a Fabric for one or several devices of this machine.
 
     Args:
         training: device, precision and determinism are used.
-        devices: how many; training.devices is ignored.
+        devices: number of devices, instead of training.devices.
         options: passed on to Fabric.
 
     Raises:
@@ -54,7 +53,7 @@ def make_fabric(training: TrainingSettings, devices: int = 1, **options: Any) ->
 
 
 def device_kind(training: TrainingSettings, devices: int) -> Literal["cpu", "cuda", "mps"]:
-    """The kind of device that a run is trained on. UserError if there is none here, or fewer than `devices`."""
+    """Return the kind of device to train on. Raise UserError if PyTorch finds fewer than `devices` of them."""
     device = first_device() if training.device == "auto" else training.device
     if not is_available(device):
         raise UserError(f"training.device is {device}, but PyTorch finds none here; use auto or cpu")
@@ -65,21 +64,21 @@ def device_kind(training: TrainingSettings, devices: int) -> Literal["cpu", "cud
 
 
 def place(model: M, fabric: Fabric) -> M:
-    """The model, in place on Fabric's device, with the attention that is fastest there.
+    """Move a model in place to Fabric's device, with the attention that is fastest there; return it.
 
     PyTorch's fused attention is slow in bfloat16 on CPUs: forward and backward pass of a layer take two to six times as
-    long as with matrix products and a softmax, which timm has beside it (PyTorch 2.14; docs/speed.md).
+    long as timm's alternative, matrix products and a softmax (PyTorch 2.14; docs/speed.md).
 
     Raises:
-        SettingError: it is in double precision.
+        SettingError: the model is in double precision.
     """
     require_single(model, "model")
     with fabric.autocast():
         is_fused_slow = fabric.device.type == "cpu" and torch.is_autocast_enabled("cpu")
     for settings in map(vars, model.modules()):
-        if settings.get("fused_attn"):  # timm's name, in all of its kinds of attention
+        if settings.get("fused_attn"):  # the switch of all timm attention layers
             settings |= {"fused_attn": not is_fused_slow, "can_be_fused": True}
-        elif settings.get("can_be_fused"):  # it was placed before
+        elif settings.get("can_be_fused"):  # an earlier call switched it off
             settings["fused_attn"] = not is_fused_slow
     return model.to(fabric.device)
 
@@ -92,13 +91,15 @@ def is_available(device: str) -> bool:
 
 def first_device() -> Literal["cpu", "cuda", "mps"]:
     """The kind of device that training.device auto stands for: the first accelerator, or else the CPU."""
-    return "cuda" if is_available("cuda") else "mps" if is_available("mps") else "cpu"
+    if is_available("cuda"):
+        return "cuda"
+    return "mps" if is_available("mps") else "cpu"
 
 
 def resolve_precision(training: TrainingSettings, device: str) -> Precision:
-    """The precision that training.precision asks for; "auto" depends on the device (cpu, cuda or mps).
+    """Resolve training.precision; "auto" depends on the device (cpu, cuda or mps).
 
-    It depends on what the device can do, not on a measurement, so that all runs of a study come out alike.
+    It depends on the device's abilities, not on a measurement, so that all runs of a study have the same.
     """
     if training.precision != "auto":
         return training.precision
@@ -108,11 +109,11 @@ def resolve_precision(training: TrainingSettings, device: str) -> Precision:
 
 
 def _processor_has_bf16() -> bool:
-    """Whether oneDNN, which convolves and multiplies on CPUs, computes in bfloat16 rather than emulates it.
+    """Whether oneDNN, PyTorch's library for CPUs, computes in bfloat16 instead of emulating it.
 
-    Processors of other makes than x86 have not been measured.
+    Processors other than x86 have not been measured.
     """
-    if not hasattr(torch.cpu, "get_capabilities"):  # an older PyTorch does not tell
+    if not hasattr(torch.cpu, "get_capabilities"):  # an older PyTorch
         return False
     can = torch.cpu.get_capabilities()
     limit = os.environ.get(ONEDNN_LIMIT, "").upper()
@@ -120,25 +121,25 @@ def _processor_has_bf16() -> bool:
 
 
 def settled(recipe: Recipe, run: Run) -> TrainingSettings:
-    """How a run is trained: as its recipe says, and on from where it is in the precision in which it was begun.
+    """Return the training settings of a run, which continues in the precision in which it was started.
 
-    `auto` may have stood for another one then: on another machine, or with an earlier emoreg, for which it was 32-true
-    on every CPU, as it is in the first edition.
+    `auto` may have meant another one then: on another machine, or with an earlier emoreg, for which it was 32-true on
+    every CPU, as it still is in the first edition.
     """
     training = recipe.training
     if training.precision != "auto":
         return training
-    begun = run.precision if run.has_begun else None
+    precision = run.precision if run.has_begun else None
     device = first_device() if training.device == "auto" else training.device
-    if begun is None and recipe.edition == 1 and device == "cpu":
-        begun = "32-true"
-    return training if begun is None else replace(training, precision=begun)
+    if precision is None and recipe.edition == 1 and device == "cpu":
+        precision = "32-true"
+    return training if precision is None else replace(training, precision=precision)
 
 
 def scoring(recipe: Recipe, run: Run, device: Device) -> TrainingSettings:
-    """How a finished run is scored on a device: not in bfloat16 if it was trained, and scored, in float32.
+    """Return the settings to score a finished run on a device: in float32 if it was trained in float32.
 
-    The other way round it is scored in what `auto` stands for here, as emulated bfloat16 is slow.
+    A run that was trained in bfloat16 by `auto` is scored in what `auto` means here, as emulated bfloat16 is slow.
     """
     training = settled(recipe, run)
     may_change = recipe.training.precision == "auto" and training.precision == "bf16-mixed"
@@ -147,13 +148,13 @@ def scoring(recipe: Recipe, run: Run, device: Device) -> TrainingSettings:
 
 def prepare_process(training: TrainingSettings, device: str) -> None:
     """Set PyTorch's process-wide switches for training on a device (cpu, cuda or mps)."""
-    if torch.get_num_threads() > usable_cores():  # PyTorch heeds affinity and OMP_NUM_THREADS, but no cgroup's quota
+    if torch.get_num_threads() > usable_cores():  # PyTorch respects affinity and OMP_NUM_THREADS, but not cgroup quotas
         torch.set_num_threads(usable_cores())
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning_fabric")
     if device == "cpu":
         keep_freed_memory()
-    torch.backends.cudnn.benchmark = not training.deterministic  # a run's images have one size, or a few
+    torch.backends.cudnn.benchmark = not training.deterministic  # worthwhile, as images have one size or a few
     if training.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required by PyTorch for deterministic cuBLAS
         torch.use_deterministic_algorithms(True)

@@ -1,7 +1,7 @@
 """Runs on one device, or on several with one process each, on one machine or several (Fabric's DDP).
 
-Every process takes its share of each batch, in the order and with the augmentation that a single process would give
-it; gradients are averaged. The leading process, of rank 0, alone writes, measures and prints.
+Every process takes its share of each batch, with the order and augmentation of a single process; gradients are
+averaged. Only the leading process, of rank 0, writes, measures and prints.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import enum
-import io
 import logging
 import multiprocessing
 import os
@@ -50,14 +49,14 @@ R = TypeVar("R", PretrainRecipe, TrainRecipe)
 
 @dataclass(frozen=True)
 class RunContext(Generic[R]):
-    """A run as one of its processes sees it.
+    """A run as seen by one of its processes.
 
     Args:
         fabric: device and precision, and the other processes.
-        run: where checkpoint, metrics and weights are written, by the leading process only.
+        run: where the leading process writes checkpoint, metrics and weights.
         recipe: all settings.
-        track: sends all rows so far to the trackers; does nothing in the other processes.
-        progress: for people; silent in the other processes.
+        track: sends all rows so far to the trackers; does nothing in other processes.
+        progress: silent in other processes.
     """
 
     fabric: Fabric
@@ -74,38 +73,36 @@ class RunContext(Generic[R]):
     def record_session(self, **facts: Any) -> None:
         """Add this start or restart to the run's environment.json: device, precision, processes, lr and `facts`."""
         if self.is_leader:
-            device = self.fabric.device
+            device, processes = self.fabric.device, self.fabric.world_size
             precision = resolve_precision(settled(self.recipe, self.run), device.type)
-            processes = self.fabric.world_size
             lr = self.recipe.optimizer.peak_lr(self.recipe.training.batch_size)
-            resolved = {"device": str(device), "precision": precision, "processes": processes, "lr": lr}
-            self.run.record_session(resolved | facts)
+            settings = {"device": str(device), "precision": precision, "processes": processes, "lr": lr}
+            self.run.record_session(settings | facts)
 
 
-# What pickle raises, by the kind of object that it cannot write.
-UNPICKLABLE = (AttributeError, TypeError, pickle.PicklingError)
-# A stage of the method: trains the run of a context with what its caller gave (own images, an own model).
+UNPICKLABLE = (AttributeError, TypeError, pickle.PicklingError)  # raised by pickle, depending on the object
+# A stage of the method: trains the run of a context with user-supplied objects (images, a model).
 Stage = Callable[[RunContext[Any], Any], None]
 
 
 def launch(
     folder: Path | str, recipe: Recipe, stage: Stage, given: Any, progress: Progress, inputs: Inputs | None = None
 ) -> Run:
-    """Finish the run of `recipe` in `folder` on the devices that it asks for; a finished run is returned as it is.
+    """Train the run of `recipe` in `folder` to its end, on its devices; a finished run is returned as it is.
 
-    What the caller draws afterwards does not depend on how much was left to train: global generators are as they were.
+    Global random generators keep their state.
 
     Args:
         folder: run folder.
         recipe: training.devices is the number of processes, unless torchrun or srun has started them.
-        stage: a function of a module, so that other processes find it by its name.
+        stage: a module-level function, so that other processes can import it.
         given: passed on to `stage`; other processes get a copy.
         progress: passed on to `stage`.
         inputs: as for `claim_run`.
 
     Raises:
-        UserError: as `claim_run`; fewer devices than asked for; one of the processes has died; mpirun or the like has
-            started several; a script without a main guard, where it needs one.
+        UserError: as `claim_run`; fewer devices than requested; a process has died; another launcher, such as mpirun,
+            has started several processes; a script needs a main guard and has none.
     """
     folder = path_of(folder, "out")
     main_module.require_guard()
@@ -119,7 +116,7 @@ def launch(
 def _launch_here(
     folder: Path, recipe: Recipe, stage: Stage, given: Any, progress: Progress, inputs: Inputs | None
 ) -> Run:
-    """From the one process that is there: it trains, or the processes that it starts do."""
+    """Train from the only process, in this process or in new ones."""
     with claim_run(folder, recipe, progress, inputs) as run, _determinism_restored():
         if run.is_finished:
             send_later(run, recipe, progress)
@@ -132,7 +129,7 @@ def _launch_here(
 
 @contextlib.contextmanager
 def _determinism_restored() -> Iterator[None]:
-    """Afterwards PyTorch's deterministic algorithms, which training.deterministic asks for, are as they were."""
+    """Restore PyTorch's setting of deterministic algorithms on exit, which training.deterministic changes."""
     is_on, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     try:
         yield
@@ -141,75 +138,72 @@ def _determinism_restored() -> Iterator[None]:
 
 
 def _carry_out(fabric: Fabric, run: Run, recipe: Any, stage: Stage, given: Any, progress: Progress) -> None:
-    """This process's part of a run."""
+    """Take part in a run as one of its processes."""
     if fabric.global_rank > 0:
-        stage(RunContext(fabric, run, recipe, _track_nothing, Progress(quiet=True)), given)
+        stage(RunContext(fabric, run, recipe, lambda _rows: None, Progress(quiet=True)), given)
         return
-    if (line := _other_precision(run, recipe, fabric.device.type)) is not None:
-        progress.say(line)
+    device = fabric.device.type
+    began, here = resolve_precision(settled(recipe, run), device), resolve_precision(recipe.training, device)
+    if run.has_begun and began != here:
+        slow = ", which is slow on this device" if began == "bf16-mixed" else ""
+        progress.say(
+            f"{run.folder.name}: was started in {began} and continues in it{slow} (training.precision auto is {here} "
+            "here)"
+        )
     with tracked(run, recipe, progress) as track:
         stage(RunContext(fabric, run, recipe, track, progress), given)
 
 
-def _other_precision(run: Run, recipe: Recipe, device: str) -> str | None:
-    """That a run goes on in another precision than it would begin in here, in a line; None if it does not."""
-    own, here = (resolve_precision(training, device) for training in (settled(recipe, run), recipe.training))
-    if own == here or not run.has_begun:
-        return None
-    slow = ", in which this device does not compute: it will be slow" if own == "bf16-mixed" else ""
-    return f"{run.folder.name}: was begun in {own} and goes on in it{slow} (training.precision auto is {here} here)"
-
-
-def _track_nothing(rows: Any) -> None:
-    """The leading process alone sends rows to trackers."""
-
-
 class _Decision(enum.Enum):
-    """What the leading process tells the others that torchrun or srun has started."""
+    """Sent by the leading process to the others that torchrun or srun has started."""
 
     TRAIN = enum.auto()
     FINISHED = enum.auto()
-    REFUSED = enum.auto()  # or diverged, or ended by an error of the leader's own
+    REFUSED = enum.auto()  # also if it diverged, or if the leader failed
 
 
 def _join_launched(
     folder: Path, recipe: Recipe, stage: Stage, given: Any, progress: Progress, inputs: Inputs | None
 ) -> Run:
-    """In one of several processes started by torchrun or srun: the leader claims the run, all train it."""
-    machines = launch_env.machines()
-    run = Run(folder)
-    # Before the others can be behind the leader, who records this start in the run's folder.
+    """Train in one of several processes started by torchrun or srun; only the leader claims the run."""
+    machines, run = launch_env.machines(), Run(folder)
+    # Call `settled` before the processes meet: the leader then records this start in the run's folder.
     fabric = _ddp_fabric(settled(recipe, run), launch_env.processes() // machines, machines)
     fabric.launch()
     if fabric.global_rank > 0:
-        decision = fabric.broadcast(None)
-        if decision is _Decision.TRAIN:
-            try:
-                with contextlib.suppress(Diverged):  # the leader has it too
-                    _carry_out(fabric, run, recipe, stage, given, progress)
-                decision = fabric.broadcast(None)  # waits for the leader's measurements, to return a finished run too
-            except RuntimeError as error:  # a process group's, if the leader has left it, or this process's own
-                reason = f"process {fabric.global_rank} of {fabric.world_size} ends: {shortened(str(error), 300)}"
-                tell(printable(f"emoreg: {folder}: {reason}"))
-                raise  # where it arose tells which of the two it is
-        if decision is _Decision.REFUSED:
-            raise SystemExit(2)  # the leader prints what it has refused
+        _follow(fabric, run, recipe, stage, given, progress)
         return run
-    has_begun = False
+    is_training = False
     try:
         with claim_run(folder, recipe, progress, inputs) as run:
             if run.is_finished:
                 send_later(run, recipe, progress)
             else:
                 fabric.broadcast(_Decision.TRAIN)
-                has_begun = True
+                is_training = True
                 _carry_out(fabric, run, recipe, stage, given, progress)
     except BaseException as error:
-        if isinstance(error, Diverged) or not has_begun:  # else the others are in the midst of a step
+        if isinstance(error, Diverged) or not is_training:  # otherwise the others are in the middle of a step
             fabric.broadcast(_Decision.REFUSED)
         raise
     fabric.broadcast(_Decision.FINISHED)
     return run
+
+
+def _follow(fabric: Fabric, run: Run, recipe: Recipe, stage: Stage, given: Any, progress: Progress) -> None:
+    """Wait for the leader's decision, and train if that is the decision."""
+    decision = fabric.broadcast(None)
+    if decision is _Decision.TRAIN:
+        try:
+            with contextlib.suppress(Diverged):  # the leader raises it too
+                _carry_out(fabric, run, recipe, stage, given, progress)
+            decision = fabric.broadcast(None)  # waits until the leader has finished the run
+        except RuntimeError as error:  # of the process group if the leader has left it, or of this process
+            reason = f"process {fabric.global_rank} of {fabric.world_size} ends: {shortened(str(error), 300)}"
+            tell(printable(f"emoreg: {run.folder}: {reason}"))
+            raise  # the traceback shows which of the two it is
+    if decision is _Decision.REFUSED:
+        raise SystemExit(2)  # the leader prints the reason
 
 
 def _spawn(run: Run, recipe: Recipe, stage: Stage, given: Any, progress: Progress) -> None:
@@ -219,32 +213,22 @@ def _spawn(run: Run, recipe: Recipe, stage: Stage, given: Any, progress: Progres
     from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
     training = recipe.training
-    if multiprocessing.current_process().daemon:
-        raise UserError(f"training.devices is {training.devices}: a study runs such runs one at a time (--jobs 1)")
-    _require_sendable(given, training)
-    if (note := main_module.without_guard()) is not None:
-        progress.say(note)
-    fabric = _ddp_fabric(training, training.devices, 1, is_spawned=True)  # refuses more devices than there are
-    if fabric.device.type == "cpu" and training.devices > (cores := allowed_cores()):
-        progress.say(
-            f"{run.folder.name}: training.devices is {training.devices}, and this process may use {cores} "
-            f"core{'s' if cores > 1 else ''}: as many processes are as fast, and need less memory"
-        )
-    logging.getLogger(ProcessExitedException.__module__).setLevel(logging.ERROR)  # it warns of each process it ends
+    _check_spawn(run, training, given, progress)
+    logging.getLogger(ProcessExitedException.__module__).setLevel(logging.ERROR)  # it warns when it ends a process
     quiet = Progress(progress.quiet or progress.is_showing, progress.details, progress.every)
-    ends = multiprocessing.get_context("spawn").SimpleQueue()
+    errors = multiprocessing.get_context("spawn").SimpleQueue()
     others, port = set(multiprocessing.active_children()), find_free_network_port()
     try:
         with main_module.shared(), without_interrupts():
-            arguments = (port, ends, run, recipe, stage, given, quiet)
+            arguments = (port, errors, run, recipe, stage, given, quiet)
             members: Any = start_processes(_spawned, arguments, training.devices, join=False, start_method="spawn")
         while not members.join():
             pass
-    except (ProcessRaisedException, ProcessExitedException) as error:
-        if not ends.empty():
-            raise ends.get() from None
-        if isinstance(error, ProcessRaisedException):
-            raise
+    except ProcessRaisedException as error:
+        raise (error if errors.empty() else errors.get()) from None
+    except ProcessExitedException as error:
+        if not errors.empty():
+            raise errors.get() from None
         if error.exit_code == main_module.NO_GUARD:
             raise UserError(main_module.GUARD) from None
         raise UserError(
@@ -254,12 +238,28 @@ def _spawn(run: Run, recipe: Recipe, stage: Stage, given: Any, progress: Progres
         raise UserError(f"{training.devices} processes cannot start: {error.strerror or error}") from None
     finally:
         _end(set(multiprocessing.active_children()) - others)
-    if not ends.empty():
-        raise ends.get()
+    if not errors.empty():
+        raise errors.get()
+
+
+def _check_spawn(run: Run, training: TrainingSettings, given: Any, progress: Progress) -> None:
+    """Raise UserError if processes cannot be started; print what may surprise users."""
+    if multiprocessing.current_process().daemon:
+        raise UserError(f"training.devices is {training.devices}: a study runs such runs one at a time (--jobs 1)")
+    _require_sendable(given, training)
+    if (note := main_module.without_guard()) is not None:
+        progress.say(note)
+    fabric = _ddp_fabric(training, training.devices, 1, is_spawned=True)  # refuses more devices than exist
+    cores = allowed_cores()
+    if fabric.device.type == "cpu" and training.devices > cores:
+        progress.say(
+            f"{run.folder.name}: training.devices is {training.devices}, and this process may use {cores} "
+            f"core{'s' if cores > 1 else ''}: as many processes are as fast, and need less memory"
+        )
 
 
 def _end(children: Collection[BaseProcess]) -> None:
-    """End processes in order, which save a checkpoint; Ctrl-C in the meantime ends them at once."""
+    """Ask processes to save a checkpoint and end, and wait for them; kill them on Ctrl-C."""
     for child in children:
         child.terminate()
     try:
@@ -273,14 +273,14 @@ def _end(children: Collection[BaseProcess]) -> None:
 def _spawned(
     rank: int,
     port: int,
-    ends: SimpleQueue[UserError | Stopped],
+    errors: SimpleQueue[UserError | Stopped],
     run: Run,
     recipe: Recipe,
     stage: Stage,
     given: Any,
     progress: Progress,
 ) -> None:
-    """The main function of a process that `_spawn` has started."""
+    """Main function of the processes that `_spawn` starts."""
     end_with_parent()
     heed_requests()
     devices = recipe.training.devices
@@ -288,47 +288,41 @@ def _spawned(
     threads = max(1, torch.get_num_threads() // devices)
     take_part(Fraction(1, devices))
     torch.set_num_threads(min(threads, usable_cores()))
-    given = copy.deepcopy(given)  # the tensors that arrive are in memory that all processes share
+    given = copy.deepcopy(given)  # its tensors arrive in memory that all processes share
     try:
         fabric = _ddp_fabric(settled(recipe, run), devices, 1, is_spawned=True)
         fabric.launch()
         _carry_out(fabric, run, recipe, stage, given, progress)
-        distributed.destroy_process_group()  # else its threads may still run when the process ends, which aborts it
+        distributed.destroy_process_group()  # otherwise its threads may outlive the main thread, which aborts
     except Stopped as stop:
-        ends.put(stop)
+        errors.put(stop)
     except UserError as error:
-        ends.put(error)
+        errors.put(error)
         raise
 
 
 def _require_sendable(given: Any, training: TrainingSettings) -> None:
-    """UserError for an own model or own images that cannot be sent to another process, or are unknown there."""
+    """Raise UserError for a user-supplied model or images that cannot be pickled, or not unpickled elsewhere."""
     what = f"training.devices is {training.devices}, but your own model or images"
-    try:
-        pickle.Pickler(_Nowhere()).dump(given)
-    except UNPICKLABLE as error:
-        raise UserError(
-            f"{what} cannot be sent to other processes ({error}): start the script with torchrun instead"
-        ) from None
-    if main_module.is_guarded():
-        return
-    try:
-        with main_module.hidden():
-            pickle.Pickler(_Nowhere()).dump(given)
-    except UNPICKLABLE:
-        if main_module.script() is not None:
-            raise UserError(f"{what} are defined in the script, and {main_module.GUARD}") from None
-        raise UserError(
-            f"{what} are defined in a notebook, in a console or on the standard input, where other processes do not "
-            "find them: put them into a module and import it"
-        ) from None
-
-
-class _Nowhere(io.RawIOBase):
-    """A file that keeps nothing."""
-
-    def write(self, content: Any) -> int:
-        return len(content)
+    with Path(os.devnull).open("wb") as devnull:
+        try:
+            pickle.dump(given, devnull)
+        except UNPICKLABLE as error:
+            raise UserError(
+                f"{what} cannot be sent to other processes ({error}): start the script with torchrun instead"
+            ) from None
+        if main_module.is_guarded():
+            return
+        try:
+            with main_module.hidden():
+                pickle.dump(given, devnull)
+        except UNPICKLABLE:
+            if main_module.script() is not None:
+                raise UserError(f"{what} are defined in the script, and {main_module.GUARD}") from None
+            raise UserError(
+                f"{what} are defined in a notebook, in a console or on the standard input, where other processes do "
+                "not find them: put them into a module and import it"
+            ) from None
 
 
 def _ddp_fabric(training: TrainingSettings, devices: int, machines: int, is_spawned: bool = False) -> Fabric:
@@ -336,10 +330,10 @@ def _ddp_fabric(training: TrainingSettings, devices: int, machines: int, is_spaw
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.strategies.ddp import DDPStrategy
 
-    # Parameters may have no part in the loss: loss.regulated 0 leaves out λ's, a user's model may have others. A static
-    # graph allows this if they are the same in every step, without a search of the graph in each.
+    # Some parameters may not affect the loss: those of λ with loss.regulated 0, or others of a user-supplied model. A
+    # static graph allows this without searching for them in every step, if they are always the same.
     strategy = DDPStrategy(static_graph=True)
-    plugins = [LightningEnvironment()] if is_spawned else []  # also within a job of SLURM, which has one task
+    plugins = [LightningEnvironment()] if is_spawned else []  # even within a SLURM job, which has one task
     try:
         return make_fabric(training, devices=devices, num_nodes=machines, strategy=strategy, plugins=plugins)
     except (RuntimeError, ValueError) as error:  # such as srun --ntasks without --ntasks-per-node

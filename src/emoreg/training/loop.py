@@ -1,4 +1,4 @@
-"""The training loop of both stages. It knows nothing of emotions; the loss and the score do."""
+"""The training loop of both stages. Everything about emotion is in the loss and the score."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ from emoreg.training.progressive_resizing import progressive_size, refuse_fixed_
 from emoreg.training.step import LossOf, OwnRule, make_state
 
 Score = Callable[[nn.Module], dict[str, float]]
-# Told before a step: the share of the training that is done, and the optimiser.
-Prepare = Callable[[float, Optimizer], None]
+Prepare = Callable[[float, Optimizer], None]  # takes the share of the training that is done
 
 
 def fit(
@@ -56,21 +55,21 @@ def fit(
         model: trained in place.
         loss_of: mean loss of (model, batch).
         images: training images, on the device.
-        score: metrics of a model after each epoch, for that epoch's row; called in the leading process only.
+        score: returns metrics of a model for an epoch's row; called in the leading process only.
         lr_factors: factors of the learning rate, by prefix of the parameters' names.
         mixture: images drawn from each set per epoch, if `images` joins several sets.
-        clip_groups: parameters whose gradients are clipped together; empty for all in one.
-        observe: called in the leading process in the last step of each epoch, before `score`: gradients are those of
-            the loss, over all processes, and not yet clipped.
-        own_rule: trains parameters that the optimiser leaves out; called after its step.
+        clip_groups: groups of parameters whose gradients are clipped together; empty to clip all of them together.
+        observe: called in the leading process in the last step of each epoch, before `score`, when gradients are those
+            of the loss over all processes and not yet clipped.
+        own_rule: trains parameters that the optimiser leaves out; called after the optimiser's step.
         prepare: called before each step.
 
     Returns:
-        The model to keep (the average of the weights if one was asked for) and the seconds spent training.
+        The model to keep (the average of the weights if the recipe has one) and the seconds spent training.
 
     Raises:
         UserError: a loss is not finite; out of memory; the checkpoint does not fit the model.
-        Stopped: Ctrl-C or a signal asked to stop; the checkpoint includes the last step.
+        Stopped: Ctrl-C or a signal requested to stop; the checkpoint includes the last step.
     """
     fabric, run, recipe, progress = context.fabric, context.run, context.recipe, context.progress
     training, seed, is_on_cpu = recipe.training, recipe.seed, fabric.device.type == "cpu"
@@ -91,12 +90,8 @@ def fit(
         progress.say(f"{run.folder.name}: steps are not captured as CUDA graphs: {state.uncaptured}")
     if recipe.optimizer.lr_per_batch is not None:
         progress.detail(f"{run.folder.name}: {recipe.optimizer.describe_lr(training.batch_size)}")
-    task = progress.task(f"train {run.folder.name}", training.epochs * steps, "steps", history.steps_done(steps))
-    with (
-        task as advance,
-        deferred() as is_asked_to_stop,
-        explain_out_of_memory(training),
-    ):
+    task = progress.task(f"train {run.folder.name}", length, "steps", history.steps_done(steps))
+    with task as advance, deferred() as is_asked_to_stop, explain_out_of_memory(training):
         for epoch in range(len(history.rows), training.epochs):
             current = history.begin_epoch(seed, steps, fabric.device, processes.rank)
             state.objective.train()
@@ -112,7 +107,7 @@ def fit(
                 current.steps += 1
                 advance(1)
                 stops = processes.any(is_asked_to_stop()) and current.steps < steps
-                if is_on_cpu or stops or current.steps == steps:  # reading a loss from a GPU waits for it
+                if is_on_cpu or stops or current.steps == steps:  # on a GPU, reading a loss waits for the step
                     check_losses(current.losses[: current.steps], batches, images, epoch)
                 if stops:
                     current.seconds = time.perf_counter() - start
@@ -139,6 +134,6 @@ def fit(
 
 def _line(row: Mapping[str, float], epochs: int) -> str:
     width = len(str(epochs))
-    hidden = ("epoch", "lr", "seconds", "images_per_second", "gradient_", "norm_")  # names, or how they begin
+    hidden = ("epoch", "lr", "seconds", "images_per_second", "gradient_", "norm_")  # prefixes of names
     metrics = "  ".join(f"{key} {figure(value)}" for key, value in row.items() if not key.startswith(hidden))
     return f"epoch {int(row['epoch']):{width}}/{epochs}  {metrics}  {row['images_per_second']:,.0f} images/s"

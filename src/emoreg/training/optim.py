@@ -21,27 +21,27 @@ def make_optimizer(
     batch_size: int,
     device: torch.device | None = None,
 ) -> Optimizer:
-    """SGD with Nesterov momentum, AdamW or Muon over the trainable parameters; see `parameter_groups`.
+    """Make SGD with Nesterov momentum, AdamW or Muon over the trainable parameters; see `parameter_groups`.
 
-    Muon is timm's: torch's takes matrices alone. timm's also takes convolutions, flattened, and gives what is not for
-    it to AdamW, so that schedule, clipping and checkpoint have one optimiser. Its step of a matrix is torch's, scaled
-    as Liu et al. 2025, "Muon is Scalable for LLM Training", do it, so that both parts share one learning rate.
+    Muon is timm's, because torch's takes only matrices. timm's also takes convolutions, flattened, and trains the other
+    parameters by AdamW, so that schedule, clipping and checkpoint have one optimiser. Its step of a matrix is torch's,
+    scaled as in Liu et al. 2025, "Muon is Scalable for LLM Training", so that both parts share one learning rate.
 
     Args:
         model: frozen parameters (requires_grad false) are left out.
-        settings: all but the schedule, clipping and average are used.
+        settings: all except schedule, clipping and average are used.
         lr_factors: factors of the learning rate, by prefix of the parameters' names.
-        batch_size: images per step that the recipe asks for, for `settings.peak_lr`.
-        device: where the model is trained. On CUDA the fused kernels are used, and Muon keeps all of its state there.
-            On CPUs they are not: they take a half (SGD) to a third (AdamW) of the time, which is about 1 % of a step of
-            128 images, and AdamW's round otherwise (docs/speed.md).
+        batch_size: training.batch_size of the recipe, for `settings.peak_lr`.
+        device: where the model is trained. On CUDA the kernels are fused, and Muon keeps all of its state there. Not on
+            CPUs, where fused kernels would save about 1 % of a step of 128 images, and AdamW's round differently
+            (docs/speed.md).
 
     Raises:
         SettingError: as `parameter_groups`.
     """
     lr = settings.peak_lr(batch_size)
     groups = parameter_groups(model, settings, lr, lr_factors)
-    fused = True if device is not None and device.type == "cuda" else None  # None: as torch chooses
+    fused = True if device is not None and device.type == "cuda" else None  # None lets torch choose
     if settings.name == "muon":
         from timm.optim.muon import Muon
 
@@ -54,7 +54,7 @@ def make_optimizer(
 
 
 def make_schedule(optimizer: Optimizer, settings: OptimizerSettings, steps: int) -> LRScheduler:
-    """The learning rate over `steps` batches: a linear warm-up, then settings.schedule."""
+    """Make the schedule of the learning rate over `steps` batches: a linear warm-up, then settings.schedule."""
     warmup_steps = round(settings.warmup * steps)
     if settings.schedule == "one_cycle":
         highest = [group["lr"] for group in optimizer.param_groups]
@@ -72,14 +72,12 @@ def make_schedule(optimizer: Optimizer, settings: OptimizerSettings, steps: int)
 
 
 def make_average(model: nn.Module, decay: float | None) -> AveragedModel | None:
-    """An exponential moving average of weights and batch statistics; None if `decay` is None."""
-    if decay is None:
-        return None
-    return _Average(model, decay)
+    """Make an exponential moving average of weights and batch statistics; None if `decay` is None."""
+    return None if decay is None else _Average(model, decay)
 
 
 class _Average(AveragedModel):
-    """PyTorch's, with the same results. Its own one copies a counter to the device, for which each step would wait."""
+    """PyTorch's average, but without its copy of a counter to the device, for which each step would wait."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         super().__init__(model, use_buffers=True)
@@ -87,12 +85,12 @@ class _Average(AveragedModel):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Let the weights and buffers of the model into their averages; the first ones are copied."""
+        """Update the averages with the weights and buffers of the model; the first time, copy them."""
         own, other = ([*module.parameters(), *module.buffers()] for module in (self.module, model))
         if self.n_averaged == 0:
             torch._foreach_copy_(own, other)
         else:
             for dtype in {tensor.dtype for tensor in own}:
-                alike = [number for number, tensor in enumerate(own) if tensor.dtype == dtype]
-                self.lerp([own[number] for number in alike], [other[number] for number in alike], self.n_averaged)
+                same = [number for number, tensor in enumerate(own) if tensor.dtype == dtype]
+                self.lerp([own[number] for number in same], [other[number] for number in same], self.n_averaged)
         self.n_averaged += 1

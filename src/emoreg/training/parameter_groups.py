@@ -1,4 +1,4 @@
-"""Which parameters an optimiser treats alike: by weight decay, learning rate, depth, and what Muon takes."""
+"""Grouping the parameters for an optimiser: by weight decay, learning rate, depth, and whether Muon takes them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from emoreg.errors import SettingError
 from emoreg.models.features import COLOURS, undecayed
 from emoreg.models.relatives.heads import own_rules
 
-TRUNKS = ("backbone", "encoder")  # the attributes f and e of the models of both stages; anything else is a head or λ
-ADAM = {"betas": (0.9, 0.999), "eps": 1e-8}  # torch.optim.AdamW's own; timm's Muon has others
+TRUNKS = ("backbone", "encoder")  # attributes f and e of the models of both stages; everything else is a head or λ
+ADAM = {"betas": (0.9, 0.999), "eps": 1e-8}  # defaults of torch.optim.AdamW; timm's Muon has others
 
 
 class _Group(NamedTuple):
@@ -23,24 +23,24 @@ class _Group(NamedTuple):
 
     factor: float  # of the learning rate
     decay: float
-    is_hidden: bool  # a weight that Muon takes
+    is_hidden: bool  # whether Muon trains them
 
 
 def parameter_groups(
     model: nn.Module, settings: OptimizerSettings, lr: float, lr_factors: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """The trainable parameters of a model, as a torch optimiser takes them.
+    """Return the trainable parameters of a model as parameter groups of a torch optimiser.
 
     Biases, norms and the parameters that a module lists in `no_weight_decay()` (timm's convention) are not decayed.
 
     Args:
-        model: frozen parameters (requires_grad false) are left out, and those that a relative's head trains itself.
+        model: left out are frozen parameters (requires_grad false) and those that a relative's head trains itself.
         settings: name, weight_decay and layer_decay are used.
         lr: peak learning rate.
-        lr_factors: factors of the learning rate, by prefix of the parameters' names; multiplied with that of the layer.
+        lr_factors: factors of the learning rate, by prefix of the parameters' names; multiplied by the layer's factor.
 
     Raises:
-        SettingError: layer_decay for an architecture that does not tell its layers.
+        SettingError: layer_decay for an architecture without timm's `group_matcher`.
     """
     own: Callable[[], set[str]] = getattr(model, "no_weight_decay", set)
     exempt = undecayed(model) | own()
@@ -57,17 +57,18 @@ def parameter_groups(
                 settings.name == "muon" and decays and _is_hidden(name, parameter),
             )
             groups.setdefault(group, []).append(parameter)
-    if layers:  # the first group's rate is the one that is logged
+    if layers:  # the learning rate of the first group is logged
         groups = dict(sorted(groups.items(), key=lambda item: item[0].factor != 1))
-    return [
-        {"params": parameters, "lr": lr * group.factor, "weight_decay": group.decay}
-        | ({} if settings.name != "muon" else {"use_muon": True} if group.is_hidden else {"use_muon": False, **ADAM})
-        for group, parameters in groups.items()
-    ]
+    options: list[dict[str, Any]] = []
+    for group, parameters in groups.items():
+        options.append({"params": parameters, "lr": lr * group.factor, "weight_decay": group.decay})
+        if settings.name == "muon":
+            options[-1] |= {"use_muon": True} if group.is_hidden else {"use_muon": False, **ADAM}
+    return options
 
 
 def _is_hidden(name: str, parameter: nn.Parameter) -> bool:
-    """Whether a weight is a matrix, or a filter of several channels, within a network: not its first layer or head.
+    """Whether a parameter is a matrix or a filter of several channels, and not in the first layer or a head.
 
     Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks", leave input and output layers to
     AdamW, and flatten filters to matrices. A depthwise filter has no channels to mix.
@@ -78,10 +79,10 @@ def _is_hidden(name: str, parameter: nn.Parameter) -> bool:
 
 
 def _layer_factors(model: nn.Module, decay: float) -> dict[str, float]:
-    """The factor decay^(L - l) of every parameter in a trunk, at layer l of L, by name; heads are at layer L.
+    """The factor decay^(L - l) of every parameter in a trunk by name, at layer l of L; heads are at layer L.
 
-    Clark et al. 2020 (ELECTRA); Bao et al. 2021 (BEiT). Layers are timm's, as in its `param_groups_layer_decay`, which
-    takes a single network with its own head.
+    Clark et al. 2020 (ELECTRA); Bao et al. 2021 (BEiT). Layers are those of timm's `param_groups_layer_decay`, which
+    itself only takes a single network with its own head.
     """
     from timm.models import group_parameters
 
@@ -93,7 +94,7 @@ def _layer_factors(model: nn.Module, decay: float) -> dict[str, float]:
         if not hasattr(trunk, "group_matcher"):
             reason = f"{type(trunk).__name__} does not tell its layers (timm's group_matcher); leave it out"
             raise SettingError("optimizer.layer_decay", reason)
-        # timm puts what its matcher does not name last: the head above all, which our trunks have outside.
+        # timm puts parameters that its matcher does not name into the last layer, such as the head, which we add here.
         named = [*trunk.named_parameters(), ("head.weight", None)]
         with_head = cast(nn.Module, SimpleNamespace(named_parameters=partial(iter, named)))
         layers = group_parameters(with_head, trunk.group_matcher(coarse=False), reverse=True)

@@ -7,13 +7,14 @@ from torch import nn
 
 from emoreg.config.training import TrainingSettings
 from emoreg.errors import UserError
+from emoreg.models.features import tried_out
 
 GROWING = 0.8  # share of the training over which images grow
-STRIDE = 4  # pixels that sizes are multiples of, so that two halvings leave whole feature maps
+STRIDE = 4  # pixels; sizes are multiples of it, so that feature maps can be halved twice
 
 
 def progressive_size(size: int, training: TrainingSettings, epochs_done: float) -> int:
-    """Side of the training images in pixels at a point of the training; see `training.initial_scale`.
+    """The side of the training images in pixels at a point of the training; see `training.initial_scale`.
 
     As in fast.ai's entry to DAWNBench (Howard 2018) and EfficientNetV2 (Tan & Le 2021, section 4).
 
@@ -32,13 +33,12 @@ def refuse_fixed_size(model: nn.Module, size: int, training: TrainingSettings) -
     small = progressive_size(size, training, 0.0)
     if small == size:
         return
-    device, was_training = next(model.parameters()).device, model.training
+    device = next(model.parameters()).device
     try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(2, 3, small, small, device=device))
+        with tried_out(model):
+            model(torch.zeros(2, 3, small, small, device=device))
     except (AssertionError, RuntimeError, ValueError) as error:
         raise UserError(
             f"training.initial_scale is {training.initial_scale}, but this network accepts only images of {size} "
             f"pixels, not {small} ({error}): set it to 1"
         ) from None
-    model.train(was_training)

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
 
-# The mean loss of a model over a batch, a scalar. The buffers of one that is a module are part of a checkpoint.
+# Returns the mean loss of a model over a batch, a scalar. If it is a module, checkpoints include its buffers.
 LossOf = Callable[[nn.Module, Batch], Tensor]
-# Trains parameters by their gradients, and clears these, given the learning rate as a share of its peak.
+# Trains parameters by their gradients and clears them; takes the learning rate as a share of its peak.
 OwnRule = Callable[[float], None]
 
-COMPILED_MODELS = 16  # of which compiled code is kept in a process; a study has fewer kinds of run
-SIZES = 4  # programs that a model may need: training and evaluation, one size of images and any
+COMPILED_MODELS = 16  # models whose compiled code is kept in a process; a study has fewer kinds of run
+SIZES = 4  # programs that a model may need: training and evaluation, for one image size and for any
 _compiled = itertools.count(1)
 
 
@@ -49,11 +49,11 @@ class TrainState:
         batch_size: images in a step, over all processes.
         accumulate: parts in which each process's images go through the network.
         fabric: device and precision.
-        processes: those that share the step.
+        processes: the processes that share the step.
         peak_lr: of the schedule.
-        own_rule: trains what the optimiser does not; None without such parameters.
+        own_rule: trains parameters that the optimiser leaves out; None without such parameters.
         loss: the loss, if it is a module.
-        uncaptured: what keeps the step from being captured as a CUDA graph, in a few words; None if nothing does.
+        uncaptured: why the step cannot be captured as a CUDA graph; None if it can.
     """
 
     model: nn.Module
@@ -74,20 +74,18 @@ class TrainState:
 
     @property
     def kept(self) -> nn.Module:
-        """The model to measure and keep: the average of the weights if there is one."""
+        """The model to measure and keep: the average of the weights, if there is one."""
         return self.model if self.average is None else self.average.module
 
     @property
     def parts(self) -> dict[str, Any]:
-        """Everything whose `state_dict` a checkpoint needs, by its name there."""
-        parts = {
-            "model": self.model,
-            "optimizer": self.optimizer.optimizer,
-            "schedule": self.schedule,
-            "average": self.average,
-            "loss": self.loss if self.loss is not None and self.loss.state_dict() else None,
-        }
-        return {name: part for name, part in parts.items() if part is not None}
+        """The objects whose `state_dict` a checkpoint keeps, by its key there."""
+        parts = {"model": self.model, "optimizer": self.optimizer.optimizer, "schedule": self.schedule}
+        if self.average is not None:
+            parts["average"] = self.average
+        if self.loss is not None and self.loss.state_dict():
+            parts["loss"] = self.loss
+        return parts
 
 
 def make_state(
@@ -111,13 +109,12 @@ def make_state(
         batch_size: images in a step, over all processes.
         steps: length of the training, for the schedule.
         lr_factors: factors of the learning rate, by prefix of the parameters' names.
-        clip_groups: parameters whose gradients are clipped together, each group by itself; empty to clip all of them
-            together.
-        own_rule: of parameters that the optimiser leaves out; called after its step.
+        clip_groups: as for `loop.fit`.
+        own_rule: as for `loop.fit`.
     """
     place(model, fabric)
-    asked = recipe.training.batch_size
-    optimizer = make_optimizer(model, recipe.optimizer, lr_factors or {}, asked, fabric.device)
+    nominal_size = recipe.training.batch_size
+    optimizer = make_optimizer(model, recipe.optimizer, lr_factors or {}, nominal_size, fabric.device)
     schedule = make_schedule(optimizer, recipe.optimizer, steps)
     processes = ProcessGroup(fabric)
     processes.synchronise_batch_norm(model, fabric.device)
@@ -131,14 +128,14 @@ def make_state(
         objective=objective,
         optimizer=fabric_optimizer,
         schedule=schedule,
-        average=make_average(model, recipe.optimizer.ema),  # a copy, so only now that the model is on its device
+        average=make_average(model, recipe.optimizer.ema),  # copies the model, so after it was moved to its device
         clip_norm=recipe.optimizer.clip_norm,
         clip_groups=clip_groups or [list(model.parameters())],
         batch_size=batch_size,
         accumulate=recipe.training.accumulate,
         fabric=fabric,
         processes=processes,
-        peak_lr=recipe.optimizer.peak_lr(asked),
+        peak_lr=recipe.optimizer.peak_lr(nominal_size),
         own_rule=own_rule,
         loss=loss_of if isinstance(loss_of, nn.Module) else None,
         uncaptured=uncaptured,
@@ -146,11 +143,11 @@ def make_state(
 
 
 def train_step(state: TrainState, batch: Batch, observe: Callable[[], None] | None = None) -> Tensor:
-    """Train on one batch; of several processes, each on its part.
+    """Train on one batch, or in each of several processes on its part.
 
     Args:
         state: changed in place.
-        batch: or this process's part of it.
+        batch: this process's part of the batch.
         observe: called when the gradients are those of the batch's loss, before they are clipped and used.
 
     Returns:
@@ -162,10 +159,9 @@ def train_step(state: TrainState, batch: Batch, observe: Callable[[], None] | No
 
 
 def update(state: TrainState, batch: Batch, observe: Callable[[], None] | None = None) -> Tensor:
-    """The first part of a step, all of it on the device: from the batch to the optimiser; arguments as `train_step`.
+    """Do the first part of a step, from the batch to the optimiser, all of it on the device.
 
-    Returns:
-        The mean loss over this process's part of the batch, as `ProcessGroup.weighted` has it.
+    Arguments are those of `train_step`. Returns the loss over this process's part, from `ProcessGroup.weighted`.
     """
     state.optimizer.zero_grad(set_to_none=True)
     loss = _backward(state, batch)
@@ -179,7 +175,7 @@ def update(state: TrainState, batch: Batch, observe: Callable[[], None] | None =
 
 
 def finish_step(state: TrainState) -> None:
-    """The second part: what trains by another rule, the learning rate of the next step, the average of the weights."""
+    """Do the second part of a step: apply the own rule, set the next learning rate, update the weight average."""
     if state.own_rule is not None:
         state.own_rule(float(state.schedule.get_last_lr()[0]) / state.peak_lr)
     state.schedule.step()
@@ -188,13 +184,13 @@ def finish_step(state: TrainState) -> None:
 
 
 def _backward(state: TrainState, batch: Batch) -> Tensor:
-    """Add the gradients of the batch's loss to those of the parameters, part by part; gives the loss, detached.
+    """Accumulate the gradients of the batch's loss part by part; return the loss, detached.
 
-    The losses are means over images, so those of the parts, weighted by their images, add up to that of the batch.
+    Losses are means over images, so the losses of the parts, weighted by their images, add up to the batch's.
     """
     losses = []
     for part in split_batch(batch, state.accumulate):
-        # Processes exchange gradients with each part: DDP with a static graph cannot put that off to the last one.
+        # Processes exchange gradients in each part: DDP with a static graph cannot defer that to the last one.
         loss = state.processes.weighted(state.objective(part), len(part.rows), state.batch_size)
         state.fabric.backward(loss)
         losses.append(loss.detach())
@@ -202,7 +198,7 @@ def _backward(state: TrainState, batch: Batch) -> Tensor:
 
 
 def why_uncaptured(device: torch.device, processes: int, optimizer: Optimizer, own_rule: OwnRule | None) -> str | None:
-    """What keeps a step from being captured as a CUDA graph, in a few words; None if nothing does."""
+    """Why a step cannot be captured as a CUDA graph, in a few words; None if it can."""
     if device.type != "cuda":
         return f"there are none on {device.type}"
     if processes > 1:
@@ -215,10 +211,10 @@ def why_uncaptured(device: torch.device, processes: int, optimizer: Optimizer, o
 
 
 def compile_mode(training: TrainingSettings, device: torch.device, captures: bool) -> str | None:
-    """torch.compile's mode, or None for no compilation. On GPUs CUDA graphs, from which small networks gain most.
+    """Return torch.compile's mode, or None for no compilation; on GPUs with CUDA graphs, which speed up small networks.
 
-    Not with accumulation: a graph's gradients stand in memory of its own, which the next part would write over. Nor
-    where the whole step becomes a graph, which is asked for, and `captures` says whether it can be.
+    Without CUDA graphs if gradients are accumulated, since a graph's gradients are in its own memory, which the next
+    part would overwrite; and if the whole step is captured as a graph (training.cuda_graphs, and `captures` is true).
     """
     if not training.compile:
         return None
@@ -227,23 +223,23 @@ def compile_mode(training: TrainingSettings, device: torch.device, captures: boo
 
 
 def make_objective(model: nn.Module, loss_of: LossOf, mode: str | None, dynamic: bool | None = None) -> nn.Module:
-    """A module that maps a `Batch` to its loss, compiled in a mode of `compile_mode`.
+    """Return a module that maps a `Batch` to its loss, compiled in a mode of `compile_mode`.
 
-    What was compiled for an earlier model of this process serves for this one too if it is alike: weights are arguments
-    of the compiled code. CUDA graphs hold a model's own memory, so they are made anew and those of the last one freed.
+    Code that was compiled for an earlier model of this process is reused if the models are alike, since weights are
+    arguments of the code. CUDA graphs hold a model's own memory, so the last model's are freed first.
 
     Args:
-        model: and `loss_of`, what is compiled.
+        model: to compile, together with `loss_of`.
         loss_of: see `LossOf`.
         mode: None for no compilation.
-        dynamic: whether to compile code for any size of images, False for one size; None as PyTorch sees fit.
+        dynamic: True to compile for any image size, False for one size, None to let PyTorch decide.
     """
     objective = _Objective(model, loss_of)
     if mode is None:
         return objective
     import torch._dynamo  # takes a second; torch.compiler.config has no such limit in torch 2.9
 
-    # PyTorch's own is 8, and then it compiles no more.
+    # PyTorch's default is 8, after which it no longer compiles.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, COMPILED_MODELS * SIZES)
     if mode == "reduce-overhead" or next(_compiled) % COMPILED_MODELS == 0:
         torch.compiler.reset()
