@@ -151,7 +151,7 @@ def rated(tmp_path: Path, write_image: Callable[..., Path]) -> Path:
 def test_a_classifier_for_another_task_is_refused(tmp_path: Path, quiet: Progress) -> None:
     model = RegulatedClassifier(TinyBackbone(), TinyBackbone(), 2)
     recipe = read_recipe(TrainRecipe, None, RECIPE)
-    with pytest.raises(SettingError, match="model: is for classification, and the target asks for regression"):
+    with pytest.raises(SettingError, match="model: is for classification, and the target is for regression"):
         train(recipe, tmp_path / "run", model, quiet, target("regression"))
 
 

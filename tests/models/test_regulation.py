@@ -10,9 +10,9 @@ from torch.testing import assert_close
 from emoreg.config.loss import LossWeights
 from emoreg.config.schema import Granularity
 from emoreg.errors import SettingError
-from emoreg.models.answers import disagreement, mix_probabilities
 from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
 from emoreg.models.regulation_loss import RegulationLoss
+from emoreg.models.tasks import disagreement, mix_probabilities
 from narrow import present
 from tiny_backbone import TinyBackbone
 

@@ -10,7 +10,7 @@ from emoreg.config.schema import Task
 from emoreg.report.measures import MEASURES, measures_grid
 from emoreg.report.page_tables import ABSENT
 from emoreg.report.statistics import Interval
-from emoreg.stages.answer_metrics import label_metrics, value_metrics
+from emoreg.stages.task_metrics import label_metrics, value_metrics
 from emoreg.study.columns import OF_CLASSES, type_of
 from report.made_up import FEW, made_up
 

@@ -625,7 +625,7 @@ def test_nothing_is_said_of_the_test_images_where_details_are_not_asked_for(
     stage2: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a study, which people might be tempted to stop."""
-    monkeypatch.setattr(run_metrics, "remark_on_answers", lambda _metrics, _names, what: f"a remark on {what}")
+    monkeypatch.setattr(run_metrics, "remark_on_predictions", lambda _metrics, _names, what: f"a remark on {what}")
     for details, expected in ((False, ["validation"]), (True, ["test", "validation"])):
         lines: list[str] = []
         progress = Progress(details=details)

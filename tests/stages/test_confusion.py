@@ -13,7 +13,7 @@ from emoreg.stages.confusion import (
     confusion_matrix,
     frequent_confusions,
     per_class_accuracy,
-    remark_on_answers,
+    remark_on_predictions,
     top_accuracy,
 )
 
@@ -65,9 +65,9 @@ def test_a_classifier_that_answers_one_class_only_is_remarked_unless_that_is_rig
     right, images = matrix.diagonal().tolist(), matrix.sum(dim=1).tolist()
     per_class = [hit / count if count else None for hit, count in zip(right, images, strict=True)]
     metrics = {**class_metrics(matrix), "per_class": per_class, "images": 3}
-    found = remark_on_answers(metrics, ("cat", "dog", "owl"))
+    found = remark_on_predictions(metrics, ("cat", "dog", "owl"))
     assert found is None if remark is None else found is not None and found.startswith(remark)
 
 
 def test_metrics_of_runs_from_before_have_no_remark() -> None:
-    assert remark_on_answers({"accuracy": 0.1, "images": 3}, ("cat", "dog")) is None
+    assert remark_on_predictions({"accuracy": 0.1, "images": 3}, ("cat", "dog")) is None

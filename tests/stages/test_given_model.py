@@ -113,7 +113,7 @@ def test_a_model_that_makes_another_answer_of_the_weights_is_refused(
         ),
     ):
         reason = refusal(partial(load_classifier, run, built(**other)))
-        assert reason == f"{run.folder} trained a model with other settings ({told}): build model alike"
+        assert reason == f"{run.folder} trained a model with other settings ({told}): build it with these"
     alike = built(lam=0.2, freeze_encoder=True)  # outputs do not depend on these
     assert load_classifier(run, alike)[0] is alike
 

@@ -81,7 +81,7 @@ def test_the_first_group_has_the_rate_that_is_logged() -> None:
 
 def test_an_architecture_without_layers_is_refused_in_one_line() -> None:
     model = RegulatedClassifier(TinyBackbone(), None, K, mode="none")
-    with pytest.raises(SettingError, match=r"^optimizer\.layer_decay: TinyBackbone does not tell its layers") as caught:
+    with pytest.raises(SettingError, match=r"^optimizer\.layer_decay: TinyBackbone does not define its") as caught:
         by_name(model, OptimizerSettings(layer_decay=0.75))
     assert "\n" not in str(caught.value)
 

@@ -28,9 +28,9 @@ from emoreg.errors import UserError, shortened
 from emoreg.inference.answer import Answer, answers_of, by_name
 from emoreg.inference.evaluation import in_evaluation
 from emoreg.inference.load import EmotionReadout, LoadedRun, load_run
-from emoreg.models.answers import mix_probabilities
 from emoreg.models.folding import with_folded
 from emoreg.models.regulation import RegulatedClassifier, Response
+from emoreg.models.tasks import mix_probabilities
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.affective_heads import Head

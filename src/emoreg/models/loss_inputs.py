@@ -36,7 +36,7 @@ def checked_weights(weights: Any) -> LossWeights:
 
 
 def require_labels(labels: Any, logits: Tensor, task: Task = "classification") -> None:
-    """Raise SettingError for labels whose shape, dtype or values do not fit the task; see `models.answers`."""
+    """Raise SettingError for labels whose shape, dtype or values do not fit the task; see `models.tasks`."""
     if not isinstance(labels, Tensor):
         raise SettingError("labels", f"must be a tensor, not a {type(labels).__name__}; give torch.tensor(labels)")
     if task not in TASKS:

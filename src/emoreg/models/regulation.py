@@ -9,7 +9,7 @@ what is mixed. With images x (B, 3, H, W), K classes and linear heads h_n, h_e:
 
 By default probabilities are mixed instead of logits, and each response has a loss of its own beside the loss of the
 mixture (ours, `regulation_loss`): with a loss of the mixture alone, one branch can do the work of both. Multilabel
-classification and regression work in the same way (ours, `models.answers`).
+classification and regression work in the same way (ours, `models.tasks`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from emoreg.config.loss import LossWeights
 from emoreg.config.schema import LEARNED, RELATIVES, Granularity, Mixing, Mode, RegulationSettings, Task
 from emoreg.config.setting_types import typed_value
 from emoreg.errors import SettingError
-from emoreg.models.answers import answer_loss, disagreement, mix_probabilities
 from emoreg.models.features import network_widths, pooled_features, require_images, sees_images, undecayed
 from emoreg.models.gradient_budget import UNSCALED, GradientScale, expected_start, scale_gradient
 from emoreg.models.loss_inputs import (
@@ -36,6 +35,7 @@ from emoreg.models.loss_inputs import (
     require_smoothing,
 )
 from emoreg.models.relatives.heads import own_rules, relative_head
+from emoreg.models.tasks import disagreement, mix_probabilities, task_loss
 
 
 class Response(NamedTuple):
@@ -146,7 +146,7 @@ class RegulatedClassifier(nn.Module):
         feature_dims: (D, De) for modules without timm's `num_features`; De is ignored without an encoder.
         seed: of the start of λ in mode "random_learned", which `torch.manual_seed` does not change.
         task: "classification", one of K classes; "multilabel", any of K labels with z their log-odds; or "regression",
-            K values z. See `models.answers`.
+            K values z. See `models.tasks`.
 
     Raises:
         SettingError: an unknown word (the closest match is suggested); λ outside [0, 1]; a combination without
@@ -335,7 +335,7 @@ def regulation_loss(
         class_weights: numbers (K,), at least 0 and not all 0, cast to float32, for the three terms with labels; None
             for 1. A term is then the sum of the images' weighted losses divided by the number of images, not by the sum
             of their weights, so that the losses of the parts of a batch add up.
-        task: of the classifier; the other tasks replace CE by their own loss, see `models.answers`.
+        task: of the classifier; the other tasks replace CE by their own loss, see `models.tasks`.
 
     Raises:
         SettingError: no term is left; logits instead of a response; labels that do not fit the task; negative weights;
@@ -351,7 +351,7 @@ def regulation_loss(
     weights = DEFAULT_WEIGHTS[response.emotional is not None] if weights is None else checked_weights(weights)
     outputs = (response.logits, response.non_emotional, response.emotional)
     terms = [
-        weight * answer_loss(output, labels, label_smoothing, class_weights, task)
+        weight * task_loss(output, labels, label_smoothing, class_weights, task)
         for weight, output in zip(weights[:3], outputs, strict=True)
         if weight and output is not None
     ]

@@ -182,7 +182,7 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
 def _require_outputs(classifier: RegulatedClassifier, target: Target) -> None:
     """Raise UserError unless a classifier has the task and the number of outputs that the target needs."""
     if classifier.task != target.task:
-        raise SettingError("model", f"is for {classifier.task}, and the target asks for {target.task} (task=)")
+        raise SettingError("model", f"is for {classifier.task}, and the target is for {target.task} (task=)")
     if classifier.num_classes != len(target.classes):
         outputs = f"{classifier.num_classes} {OUTPUTS[classifier.task]}"
         raise UserError(f"the model has {outputs}, the target {len(target.classes)}")

@@ -19,25 +19,25 @@ class Confusion(NamedTuple):
     """A pair of classes and how often one was predicted as the other."""
 
     truth: str
-    answer: str
+    prediction: str
     images: int
     of: int  # images of `truth`
 
     @property
     def described(self) -> str:
         """In words: "cat taken for dog: 12 of 100"."""
-        return f"{self.truth} taken for {self.answer}: {self.images:,} of {self.of:,}"
+        return f"{self.truth} taken for {self.prediction}: {self.images:,} of {self.of:,}"
 
 
-def confusion_matrix(answers: Tensor, labels: Tensor, classes: int) -> Tensor:
+def confusion_matrix(predictions: Tensor, labels: Tensor, classes: int) -> Tensor:
     """Count the images of each true class (row) and predicted class (column), int64 (K, K).
 
     Args:
-        answers: int64 (N,), predicted class indices.
+        predictions: int64 (N,), predicted class indices.
         labels: int64 (N,), the true ones.
         classes: K.
     """
-    return (labels * classes + answers).bincount(minlength=classes**2).view(classes, classes)
+    return (labels * classes + predictions).bincount(minlength=classes**2).view(classes, classes)
 
 
 def class_metrics(matrix: Tensor) -> dict[str, float | int]:
@@ -52,13 +52,13 @@ def class_metrics(matrix: Tensor) -> dict[str, float | int]:
         the best constant prediction, which is the share of the most frequent class; answered_classes, the number of
         classes that were predicted at least once.
     """
-    right, images, answers = matrix.diagonal().double(), matrix.sum(dim=1), matrix.sum(dim=0)
-    occurs = images + answers > 0
+    right, images, predictions = matrix.diagonal().double(), matrix.sum(dim=1), matrix.sum(dim=0)
+    occurs = images + predictions > 0
     return {
         "balanced_accuracy": (right / images)[images > 0].mean().item(),
-        "macro_f1": (2 * right / (images + answers))[occurs].mean().item(),
+        "macro_f1": (2 * right / (images + predictions))[occurs].mean().item(),
         "majority_baseline": (images.max() / images.sum()).item(),
-        "answered_classes": int((answers > 0).sum()),
+        "answered_classes": int((predictions > 0).sum()),
     }
 
 
@@ -82,15 +82,15 @@ def frequent_confusions(matrix: Sequence[Sequence[int]], classes: Sequence[str],
         count: at most this many pairs.
     """
     pairs = [
-        Confusion(classes[truth], classes[answer], images, sum(row))
+        Confusion(classes[truth], classes[prediction], images, sum(row))
         for truth, row in enumerate(matrix)
-        for answer, images in enumerate(row)
-        if images and answer != truth
+        for prediction, images in enumerate(row)
+        if images and prediction != truth
     ]
     return sorted(pairs, key=lambda pair: -pair.images)[:count]
 
 
-def remark_on_answers(metrics: Mapping[str, Any], classes: Sequence[str], what: str = "images") -> str | None:
+def remark_on_predictions(metrics: Mapping[str, Any], classes: Sequence[str], what: str = "images") -> str | None:
     """A line about a classifier that predicts one class for all images though their classes differ; else None.
 
     Args:
@@ -102,8 +102,8 @@ def remark_on_answers(metrics: Mapping[str, Any], classes: Sequence[str], what: 
         return None
     # Only images of the predicted class can be right, and all of them are.
     predicted = [name for name, accuracy in zip(classes, metrics["per_class"], strict=True) if accuracy == 1]
-    answer = f"'{predicted[0]}'" if predicted else "a class that none of them has"
+    name = f"'{predicted[0]}'" if predicted else "a class that none of them has"
     return (
-        f"all {metrics['images']:,} {what} are predicted to be {answer}, though their classes differ: the classifier "
+        f"all {metrics['images']:,} {what} are predicted to be {name}, though their classes differ: the classifier "
         "distinguishes nothing"
     )

@@ -22,7 +22,7 @@ from emoreg.runs.run import Run, open_run
 from emoreg.runtime.places import portable
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classifier import load_classifier
-from emoreg.stages.confusion import remark_on_answers
+from emoreg.stages.confusion import remark_on_predictions
 from emoreg.stages.inputs import contents_of_given
 from emoreg.stages.leaks import count_trained_on
 from emoreg.stages.metrics import measure
@@ -96,7 +96,7 @@ def evaluate(
     start = time.perf_counter()
     metrics = measure(classifier, images, fabric, names=classes)
     speed = len(images) / (time.perf_counter() - start)
-    if remark := remark_on_answers(metrics, classes):
+    if remark := remark_on_predictions(metrics, classes):
         progress.say(f"{run.folder.name}: {remark}")
     return {
         "target": describe_run(run) if is_own else f"{name}, {len(classes)} {OUTPUTS[recipe.target.task]}",

@@ -96,7 +96,7 @@ def refuse_another(run: Run, model: RegulatedClassifier) -> None:
     differences = [f"{name}: {before} -> {after}" for name, before, after in pairs if before != after]
     if differences:
         raise UserError(
-            f"{run.folder} trained a model with other settings ({'; '.join(differences)}): build model alike"
+            f"{run.folder} trained a model with other settings ({'; '.join(differences)}): build it with these"
         )
 
 

@@ -18,8 +18,8 @@ from emoreg.data.images.augment import normalise
 from emoreg.data.images.image_set import ImageSet
 from emoreg.models.features import forward_flops
 from emoreg.models.regulation import RegulatedClassifier
-from emoreg.stages.answer_metrics import label_metrics, value_metrics
 from emoreg.stages.confusion import MAX_KEPT, TOP, class_metrics, confusion_matrix, per_class_accuracy, top_accuracy
+from emoreg.stages.task_metrics import label_metrics, value_metrics
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -53,7 +53,7 @@ def measure(
         nats), ece (expected calibration error, Guo et al. 2017), per_class (see `per_class_accuracy`), reliability
         (see `reliability`) and the metrics of `class_metrics`; with more than five classes top5_accuracy; with at most
         100 classes confusion, the matrix of `confusion_matrix` as K lists of K. For the other tasks the metrics of
-        `answer_metrics`. With an emotional branch also the outcome of each response alone (accuracy_non_emotional and
+        `task_metrics`. With an emotional branch also the outcome of each response alone (accuracy_non_emotional and
         accuracy_emotional, or the like for the other tasks), and lambda, the mean λ over the images. With `each_image`
         also checksum, a digest of the images' pixels in order, and for a classification correct (see `packed`): two
         runs can be compared image by image if and only if their checksums are equal.

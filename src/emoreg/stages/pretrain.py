@@ -276,7 +276,7 @@ def encoder_architecture(experience: Run | Path | str) -> BackboneSettings:
     if recipe.backbone.is_own:
         raise UserError(
             f"encoder.experience: {run.folder} trained a network of your own, which no recipe describes: build one "
-            "alike, emoreg.load_encoder(run, encoder=...), and give it to emoreg.RegulatedClassifier"
+            "with the same code, load it by emoreg.load_encoder(run, encoder=...), and pass that to RegulatedClassifier"
         )
     return with_stems(recipe).backbone.untrained  # its weights come from the run
 

@@ -18,7 +18,7 @@ from emoreg.data.targets.target import Target
 from emoreg.errors import Diverged
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runtime.seeding import generator
-from emoreg.stages.confusion import remark_on_answers
+from emoreg.stages.confusion import remark_on_predictions
 from emoreg.stages.given_model import is_recorded
 from emoreg.stages.metrics import count_flops, measure
 from emoreg.stages.probe import probe_outputs
@@ -124,7 +124,7 @@ def measure_and_finish(
         if metrics is not None and not math.isfinite(metrics["loss"]):
             raise Diverged(f"the loss on the {split} images is {metrics['loss']} at the end of training")
     for split, metrics in measured.items():
-        if metrics is not None and (remark := remark_on_answers(metrics, names, f"{split} images")):
+        if metrics is not None and (remark := remark_on_predictions(metrics, names, f"{split} images")):
             # A study prints no remarks on test images, which might tempt people to stop it.
             say = context.progress.detail if split == "test" else context.progress.say
             say(f"{run.folder.name}: {remark}")

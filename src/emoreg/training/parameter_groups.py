@@ -92,7 +92,7 @@ def _layer_factors(model: nn.Module, decay: float) -> dict[str, float]:
         if trunk is None:
             continue
         if not hasattr(trunk, "group_matcher"):
-            reason = f"{type(trunk).__name__} does not tell its layers (timm's group_matcher); leave it out"
+            reason = f"{type(trunk).__name__} does not define its layers (timm's group_matcher); leave it out"
             raise SettingError("optimizer.layer_decay", reason)
         # timm puts parameters that its matcher does not name into the last layer, such as the head, which we add here.
         named = [*trunk.named_parameters(), ("head.weight", None)]

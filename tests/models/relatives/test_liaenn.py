@@ -5,7 +5,7 @@ import torch
 
 from emoreg.models.relatives import liaenn
 from emoreg.models.relatives.liaenn import LiAENNHead
-from emoreg.models.relatives.limbic import SHARPNESS, stimuli_of
+from emoreg.models.relatives.limbic import SHARPNESS, normalised_stimuli
 from emoreg.models.relatives.mood import mean_pixel
 
 
@@ -17,7 +17,7 @@ def test_the_heads_step_is_that_of_the_equations_averaged_over_the_batch(monkeyp
     head.w.data.normal_()
     head.last_v.fill_(0.02)
     targets = torch.eye(4)[[0, 1, 2, 3, 0]]
-    v, w, p = head.v.detach().clone(), head.w.detach().clone(), stimuli_of(features)
+    v, w, p = head.v.detach().clone(), head.w.detach().clone(), normalised_stimuli(features)
     through = torch.cat([p, p.amax(dim=1, keepdim=True)], dim=1)
     amygdala, short, cortex = through @ v.T, p @ v[:, :-1].T, p @ w.T
     reward = torch.where(targets > 0, (short - targets).clamp(min=0) - cortex, (short - cortex).clamp(min=0))

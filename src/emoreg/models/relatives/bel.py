@@ -23,7 +23,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from emoreg.models.relatives.limbic import SHARPNESS, answer_of, stimuli_of
+from emoreg.models.relatives.limbic import SHARPNESS, limbic_output, normalised_stimuli
 from emoreg.models.relatives.mood import silent
 
 AMYGDALA, CORTEX = 0.2, 0.8  # α and β
@@ -43,14 +43,14 @@ class BELHead(nn.Module):
 
     def forward(self, features: Tensor, images: Tensor) -> Tensor:
         """Return logits (B, K) of features (B, D); V and W get no gradient from them."""
-        return SHARPNESS * answer_of(stimuli_of(features), self.v.detach(), self.w.detach()).emotion
+        return SHARPNESS * limbic_output(normalised_stimuli(features), self.v.detach(), self.w.detach()).emotion
 
     def local_loss(self, features: Tensor, images: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
         """Return 0 with the gradients -S · max(0, R - ΣA) of V and -S · (E - R) of W, averaged over the batch.
 
         Targets R are (B, K).
         """
-        amygdala, cortex = answer_of(stimuli_of(features.detach()), self.v, self.w)
+        amygdala, cortex = limbic_output(normalised_stimuli(features.detach()), self.v, self.w)
         missing = (targets - amygdala).clamp(min=0)
         error = amygdala.detach() - cortex - targets
         return silent(0.5 * (missing.square() + error.square()).sum(dim=1).mean())

@@ -22,7 +22,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from emoreg.models.relatives.limbic import SHARPNESS, answer_of, stimuli_of
+from emoreg.models.relatives.limbic import SHARPNESS, limbic_output, normalised_stimuli
 from emoreg.models.relatives.mood import Mood, silent
 
 FORGETTING = 1e-5  # γ, per step
@@ -48,21 +48,21 @@ class LiAENNHead(nn.Module):
 
     def forward(self, features: Tensor, images: Tensor) -> Tensor:
         """Return logits (B, K) of features (B, D); v and w get no gradient from them."""
-        return SHARPNESS * answer_of(stimuli_of(features), self.v.detach(), self.w.detach()).emotion
+        return SHARPNESS * limbic_output(normalised_stimuli(features), self.v.detach(), self.w.detach()).emotion
 
     def local_loss(self, features: Tensor, images: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
         """Return 0 with the gradients -p · max(T - A, 0) of v, -p · R₀ of w, averaged over the batch, and the mood's.
 
         Targets T are (B, K); those between 0 and 1, of mixed images, count as above 0.
         """
-        pattern = stimuli_of(features.detach())
-        answer = answer_of(pattern, self.v, self.w)
+        pattern = normalised_stimuli(features.detach())
+        output = limbic_output(pattern, self.v, self.w)
         short = nn.functional.linear(pattern, self.v[:, :-1].detach())  # A'
-        missing = (targets - answer.amygdala).clamp(min=0)
-        kept = (short - targets).clamp(min=0) - answer.cortex
-        reward = torch.where(targets > 0, kept, (short - answer.cortex).clamp(min=0))  # R₀
+        missing = (targets - output.amygdala).clamp(min=0)
+        kept = (short - targets).clamp(min=0) - output.cortex
+        reward = torch.where(targets > 0, kept, (short - output.cortex).clamp(min=0))  # R₀
         rules = 0.5 * (missing.square() + reward.square()).sum(dim=1).mean()
-        errors = (targets - answer.emotion.detach()).square().mean(dim=1)
+        errors = (targets - output.emotion.detach()).square().mean(dim=1)
         return silent(rules) + self.mood.sense(images, errors)
 
     @torch.no_grad()

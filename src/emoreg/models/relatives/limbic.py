@@ -13,7 +13,7 @@ from torch.nn.functional import linear, normalize
 SHARPNESS = 10.0
 
 
-class Answer(NamedTuple):
+class LimbicOutput(NamedTuple):
     """Outputs of amygdala and cortex, each (B, K)."""
 
     amygdala: Tensor  # A, with the thalamic path
@@ -25,15 +25,15 @@ class Answer(NamedTuple):
         return self.amygdala - self.cortex
 
 
-def stimuli_of(features: Tensor) -> Tensor:
+def normalised_stimuli(features: Tensor) -> Tensor:
     """Normalise features (B, D) to length 1 (ours: the sources' stimuli are in [0, 1], a trunk's features are not)."""
     return normalize(features.float(), dim=1)
 
 
-def answer_of(stimuli: Tensor, v: Tensor, w: Tensor) -> Answer:
+def limbic_output(stimuli: Tensor, v: Tensor, w: Tensor) -> LimbicOutput:
     """Return ΣA and ΣO of stimuli S (B, D), with weights V (K, D + 1) and W (K, D).
 
     A_i = V_i · S_i and O_i = W_i · S_i. The last column of V is V_th of the thalamic path, A_th = V_th · max S.
     """
     thalamus = stimuli.amax(dim=1, keepdim=True)
-    return Answer(linear(torch.cat([stimuli, thalamus], dim=1), v), linear(stimuli, w))
+    return LimbicOutput(linear(torch.cat([stimuli, thalamus], dim=1), v), linear(stimuli, w))

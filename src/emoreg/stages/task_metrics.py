@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from emoreg.models.answers import answer_loss
+from emoreg.models.tasks import task_loss
 from emoreg.stages.affective_heads import concordance
 
 
@@ -41,7 +41,7 @@ def label_metrics(logits: Tensor, labels: Tensor) -> dict[str, Any]:
         "macro_f1": _mean(f1[measured].tolist()),
         "majority_baseline": _mean(holds.double().mean(dim=0)[measured].tolist()),
         "exact_match": (holds == predicted).all(dim=1).double().mean().item(),
-        "loss": answer_loss(logits, labels, task="multilabel").item(),
+        "loss": task_loss(logits, labels, task="multilabel").item(),
         "per_class": precision,
     }
 
@@ -68,7 +68,7 @@ def value_metrics(values: Tensor, labels: Tensor, names: Sequence[str] = ()) -> 
         **named,
         "mae": errors.abs().mean().item(),
         "rmse": errors.square().mean().sqrt().item(),
-        "loss": answer_loss(values, labels, task="regression").item(),
+        "loss": task_loss(values, labels, task="regression").item(),
     }
 
 

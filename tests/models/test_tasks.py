@@ -10,9 +10,9 @@ from torch.distributions import Bernoulli, kl_divergence
 from emoreg.config.loss import LossWeights
 from emoreg.config.schema import Task
 from emoreg.errors import SettingError
-from emoreg.models.answers import answer_loss, disagreement, mix_probabilities
 from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
 from emoreg.models.regulation_loss import RegulationLoss
+from emoreg.models.tasks import disagreement, mix_probabilities, task_loss
 from narrow import present
 from tiny_backbone import TinyBackbone
 
@@ -53,10 +53,10 @@ def test_mixed_values_are_the_mean_of_the_mixture() -> None:
 def test_the_losses_are_those_of_pytorch() -> None:
     z, _ = answers()
     several, values = LABELS["multilabel"], LABELS["regression"]
-    assert torch.equal(answer_loss(z, several, task="multilabel"), torch.nn.BCEWithLogitsLoss()(z, several))
+    assert torch.equal(task_loss(z, several, task="multilabel"), torch.nn.BCEWithLogitsLoss()(z, several))
     smoothed = torch.nn.BCEWithLogitsLoss()(z, several * 0.8 + 0.1)
-    torch.testing.assert_close(answer_loss(z, several, 0.2, task="multilabel"), smoothed)
-    assert torch.equal(answer_loss(z, values, task="regression"), torch.nn.MSELoss()(z, values))
+    torch.testing.assert_close(task_loss(z, several, 0.2, task="multilabel"), smoothed)
+    assert torch.equal(task_loss(z, values, task="regression"), torch.nn.MSELoss()(z, values))
 
 
 def test_disagreement_of_several_labels_is_that_of_their_distributions() -> None:
@@ -82,7 +82,7 @@ def test_while_both_answer_alike_a_matched_budget_gives_each_the_gradient_of_one
     loss_of = RegulationLoss(model.train())
     z = answers()[0]
     alone = z.clone().requires_grad_()
-    answer_loss(alone, LABELS[task], task=task).backward()
+    task_loss(alone, LABELS[task], task=task).backward()
     z_n, z_e = z.clone().requires_grad_(), z.clone().requires_grad_()
     rho = torch.tensor([[0.2]]).logit()
     mixed = mix_probabilities(z_n, z_e, rho, task) if mix == "probabilities" else z_n.lerp(z_e, 0.2)

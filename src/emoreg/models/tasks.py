@@ -40,8 +40,8 @@ def mix_probabilities(non_emotional: Tensor, emotional: Tensor, rho: Tensor, tas
     return present - absent
 
 
-def answer_loss(
-    answer: Tensor,
+def task_loss(
+    output: Tensor,
     labels: Tensor,
     label_smoothing: float = 0.0,
     class_weights: Tensor | None = None,
@@ -52,16 +52,16 @@ def answer_loss(
     Label smoothing moves multilabel targets towards 1/2, as it moves classes towards 1/K.
     """
     if task == "regression":
-        return mse_loss(answer.float(), labels.float())
+        return mse_loss(output.float(), labels.float())
     if task == "multilabel":
         smoothed = labels * (1 - label_smoothing) + label_smoothing / 2 if label_smoothing else labels
-        return binary_cross_entropy_with_logits(answer.float(), smoothed.float())
+        return binary_cross_entropy_with_logits(output.float(), smoothed.float())
     if class_weights is None:
-        return cross_entropy(answer, labels, label_smoothing=label_smoothing)
-    dtype = promote_types(answer.dtype, class_weights.dtype)  # cross_entropy requires the same dtype
-    answer, class_weights = answer.to(dtype), class_weights.to(answer.device, dtype)
-    total = cross_entropy(answer, labels, class_weights, label_smoothing=label_smoothing, reduction="sum")
-    return total / len(answer)
+        return cross_entropy(output, labels, label_smoothing=label_smoothing)
+    dtype = promote_types(output.dtype, class_weights.dtype)  # cross_entropy requires the same dtype
+    output, class_weights = output.to(dtype), class_weights.to(output.device, dtype)
+    total = cross_entropy(output, labels, class_weights, label_smoothing=label_smoothing, reduction="sum")
+    return total / len(output)
 
 
 def disagreement(non_emotional: Tensor, emotional: Tensor, task: Task = "classification") -> Tensor:
@@ -85,8 +85,8 @@ def disagreement(non_emotional: Tensor, emotional: Tensor, task: Task = "classif
     return to_emotional + kl_div(log_e, log_n.detach(), reduction="batchmean", log_target=True)
 
 
-def _binary_kl(answer: Tensor, target: Tensor) -> Tensor:
-    """The mean over images and labels of KL(σ(target) ‖ σ(answer))."""
-    present = target.sigmoid() * (logsigmoid(target) - logsigmoid(answer))
-    absent = (-target).sigmoid() * (logsigmoid(-target) - logsigmoid(-answer))
+def _binary_kl(output: Tensor, target: Tensor) -> Tensor:
+    """The mean over images and labels of KL(σ(target) ‖ σ(output))."""
+    present = target.sigmoid() * (logsigmoid(target) - logsigmoid(output))
+    absent = (-target).sigmoid() * (logsigmoid(-target) - logsigmoid(-output))
     return (present + absent).mean()

@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, f1_score
 from torch import Tensor
 from torchmetrics.functional import concordance_corrcoef
 
-from emoreg.stages.answer_metrics import label_metrics, value_metrics
+from emoreg.stages.task_metrics import label_metrics, value_metrics
 
 
 def answers(count: int = 40, outputs: int = 3) -> tuple[Tensor, Tensor]:
