@@ -11,7 +11,7 @@ from narrow import present
 from tiny_backbone import TinyBackbone
 
 
-def test_the_gradient_draws_weights_back_to_where_they_began_and_leaves_norms_and_biases_alone() -> None:
+def test_the_gradient_pulls_weights_back_to_their_start_but_not_norms_and_biases() -> None:
     encoder = TinyBackbone()
     anchor = Anchor(encoder, 0.3)
     assert anchor(encoder).item() == 0
@@ -26,7 +26,7 @@ def test_the_gradient_draws_weights_back_to_where_they_began_and_leaves_norms_an
     assert present(encoder.conv.bias).grad is None and encoder.norm.weight.grad is None
 
 
-def test_in_whatever_order_weights_lie_in_memory() -> None:
+def test_the_memory_format_does_not_matter() -> None:
     encoder = nn.Conv2d(3, 4, 3)
     anchor = Anchor(encoder, 1.0)
     assert anchor(encoder.to(memory_format=torch.channels_last)).item() == 0

@@ -55,7 +55,7 @@ def test_weights_fit_a_vit_whichever_way_it_pools() -> None:
 
 @pytest.mark.parametrize("name", ["resnet8", "speednet", "test_resnet", "mobilenetv3_small_050"])
 @pytest.mark.parametrize("setting", [{"pool": "average"}, {"class_token": True}])
-def test_what_is_no_vit_has_no_other_pooling(name: str, setting: dict[str, Any]) -> None:
+def test_only_vits_have_other_pooling(name: str, setting: dict[str, Any]) -> None:
     with pytest.raises(SettingError, match=rf"^backbone\.{next(iter(setting))}: {name} .*leave it out$") as caught:
         build_backbone(BackboneSettings(name, stem="imagenet", **setting))
     assert "\n" not in str(caught.value)
@@ -79,7 +79,7 @@ def test_classic_resnet_halves_the_map_twice() -> None:
 
 
 @pytest.mark.parametrize("name", ["davit_tiny", "efficientvit_b0", "fastvit_t8", "tiny_vit_5m_224", "mixer_s16_224"])
-def test_whether_an_architecture_is_built_for_a_size_is_asked_of_timm(name: str) -> None:
+def test_timm_decides_whether_an_architecture_is_built_for_a_size(name: str) -> None:
     backbone = build_backbone(name, 64).eval()
     with torch.no_grad():
         assert backbone(torch.randn(1, 3, 64, 64)).shape == (1, num_features(backbone))
@@ -113,7 +113,7 @@ def assert_trains(name: str, size: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module", timm.list_modules())
-def test_every_family_of_timm_trains_or_is_refused_in_one_line_with_sizes_that_would_do(module: str) -> None:
+def test_every_timm_family_trains_or_is_refused_in_one_line_with_sizes_that_work(module: str) -> None:
     """A family's smallest architecture at 32 pixels; if that is refused, at each size that the message suggests."""
     with torch.device("meta"):
         sizes = {
@@ -172,7 +172,7 @@ def test_trying_an_architecture_changes_neither_its_weights_nor_what_is_drawn_ne
     assert build_backbone("mobilenetv3_small_050").training
 
 
-def test_trying_a_usual_architecture_is_hardly_noticed() -> None:
+def test_trying_a_usual_architecture_takes_little_time() -> None:
     def seconds(work: Callable[[], object]) -> float:
         begun = time.process_time()
         work()
@@ -201,7 +201,7 @@ def test_the_stem_follows_the_images_unless_it_is_named() -> None:
     assert BackboneSettings("resnet18").for_images(32) == cifar == cifar.for_images(96)
 
 
-def test_what_the_stem_costs_on_photographs_is_said() -> None:
+def test_the_cost_of_the_stem_on_photographs_is_reported() -> None:
     assert stem_note(BackboneSettings("resnet18", stem="imagenet"), 32) is None
     assert stem_note(BackboneSettings("resnet20"), 224) is stem_note(VIT, 224) is None
     assert stem_note(BackboneSettings("speednet"), 224) is None
@@ -229,13 +229,13 @@ def test_vit_follows_image_and_patch_size() -> None:
         (BackboneSettings("vit_tiny_patch16_224", patch_size=5), "do not divide"),
     ],
 )
-def test_what_cannot_be_built_is_said_in_one_line(settings: BackboneSettings, message: str) -> None:
+def test_what_cannot_be_built_is_refused_in_one_line(settings: BackboneSettings, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         build_backbone(settings, 32)
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_cannot_be_downloaded_are_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_cannot_be_downloaded_are_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_arguments: object, **_options: object) -> None:
         raise OSError("no route to host")
 
@@ -345,7 +345,7 @@ def test_no_width_matches_what_has_none() -> None:
 
 
 @pytest.mark.parametrize("settings", [BackboneSettings("resnet18"), VIT])
-def test_a_matching_width_is_found_while_one_waits(settings: BackboneSettings) -> None:
+def test_a_matching_width_is_found_quickly(settings: BackboneSettings) -> None:
     matching_width.cache_clear()
     begun = time.process_time()
     matching_width(settings, 32, 10)

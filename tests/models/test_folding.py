@@ -54,7 +54,7 @@ def test_a_folded_encoder_gives_the_same_features_without_batch_norm(name: str) 
 
 
 @pytest.mark.parametrize("encoder", [Branching(), Remembering(), nn.Flatten()], ids=lambda e: type(e).__name__)
-def test_what_cannot_be_folded_is_used_as_it_is(encoder: nn.Module) -> None:
+def test_networks_that_cannot_be_folded_are_used_unchanged(encoder: nn.Module) -> None:
     assert folded(with_statistics(encoder), torch.rand(3, 3, 16, 16)) is encoder
 
 
@@ -71,7 +71,7 @@ def test_autocast_around_it_does_not_keep_it_from_folding() -> None:
     assert_close(fine, exact, rtol=0, atol=0.02 * scale)
 
 
-def test_what_has_hooks_is_used_as_it_is() -> None:
+def test_networks_with_hooks_are_used_unchanged() -> None:
     network, seen = TinyBackbone().eval(), list[Tensor]()
     network.norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
     assert folded(network, torch.rand(2, 3, 8, 8)) is network and not seen

@@ -318,7 +318,7 @@ def test_what_a_mode_draws_is_expected_in_the_middle() -> None:
     assert [expected_start(mode, 0.2) for mode in ("random", "random_learned")] == [0.5, 0.5]
 
 
-def test_the_default_weights_are_matched_as_they_are_but_for_lambda() -> None:
+def test_the_default_weights_are_matched_already_except_for_lambda() -> None:
     assert matched_scale(LossSettings().weights(has_two=True), 0.5) == GradientScale(1, 1, 2)
     assert matched_scale(LossWeights(0, 1, 1), 0.5) == UNSCALED
 

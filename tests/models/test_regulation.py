@@ -64,7 +64,7 @@ def test_mode_none_is_a_plain_classifier(images: Tensor) -> None:
     assert not any("regulation" in name or "encoder" in name for name, _ in model.named_parameters())
 
 
-def test_learned_starts_where_it_is_told_and_random_learned_at_its_seed() -> None:
+def test_learned_starts_at_lam_and_random_learned_at_a_seeded_draw() -> None:
     assert present(classifier(mode="learned", lam=0.2).lam).item() == pytest.approx(0.2)
     draws = {round(present(classifier(mode="random_learned", seed=seed).lam).item(), 6) for seed in range(20)}
     assert len(draws) == 20 and all(0 < draw < 1 for draw in draws)
@@ -94,7 +94,7 @@ def test_granularity_gives_lambda_its_shape(
     assert answer.logits.shape == (5, K)
 
 
-def test_per_sample_gate_starts_as_the_scalar_and_then_tells_samples_apart(images: Tensor) -> None:
+def test_per_sample_gate_starts_as_the_scalar_and_then_distinguishes_samples(images: Tensor) -> None:
     model = classifier(granularity="per_sample", lam=0.3).eval()
     assert_close(model.respond(images).lam, torch.full((5, 1), 0.3))
     nn.init.normal_(present(model.regulation.gate).weight)
@@ -242,7 +242,7 @@ def test_the_loss_of_one_response_is_plain_cross_entropy() -> None:
     assert torch.equal(regulation_loss(plain, y, LossWeights(1, 0, 0.7)), ce)  # there is no second response
 
 
-def test_mutual_learning_draws_each_response_to_the_other_as_it_stands() -> None:
+def test_mutual_learning_pulls_each_response_towards_the_detached_other() -> None:
     z_n, z_e = (torch.randn(6, K, requires_grad=True) for _ in range(2))
     y, p_n, p_e = torch.randint(K, (6,)), z_n.softmax(1), z_e.softmax(1)
     divergence = (p_e * (p_e / p_n).log()).sum(1).mean() + (p_n * (p_n / p_e).log()).sum(1).mean()
@@ -332,7 +332,7 @@ def test_meaningless_combinations_are_refused(options: dict[str, Any], message: 
 
 
 @pytest.mark.parametrize("granularity", get_args(Granularity))
-def test_a_lambda_that_is_held_answers_the_same_and_gets_no_gradient(granularity: Granularity, images: Tensor) -> None:
+def test_a_held_lambda_keeps_its_value_and_gets_no_gradient(granularity: Granularity, images: Tensor) -> None:
     model, answers = classifier(granularity=granularity).train(), list[Tensor]()
     for is_held in (True, False):
         model.zero_grad()
@@ -373,7 +373,7 @@ def test_any_two_modules_work_when_their_widths_are_given(images: Tensor) -> Non
     assert RegulatedClassifier(f, e, K, feature_dims=(7, 3))(images).shape == (5, K)
 
 
-def test_it_learns_one_batch_by_heart_in_anyones_loop(images: Tensor) -> None:
+def test_it_memorises_one_batch_in_a_plain_loop(images: Tensor) -> None:
     model, y = classifier(), torch.tensor([0, 1, 2, 3, 0])
     optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
     for _ in range(150):

@@ -52,7 +52,7 @@ def test_the_budget_is_that_of_the_classifiers_mode_and_start(mode: Any, mix: An
         assert torch.equal(gradient, present(model.get_parameter(name).grad)), name
 
 
-def test_in_evaluation_gradients_are_those_of_the_answers() -> None:
+def test_in_evaluation_gradients_are_not_scaled() -> None:
     """As saliency maps need them."""
     model = classifier(lam=0.2)
     model(images()).sum().backward()
@@ -64,7 +64,7 @@ def test_in_evaluation_gradients_are_those_of_the_answers() -> None:
     assert all(torch.equal(gradient, expected[name]) for name, gradient in gradients(model).items())
 
 
-def test_answers_do_not_change_and_copies_keep_the_budget() -> None:
+def test_outputs_do_not_change_and_copies_keep_the_budget() -> None:
     model = classifier(lam=0.2)
     before = model(images())
     RegulationLoss(model, LossWeights(1, 0, 0))
@@ -95,7 +95,7 @@ def test_the_default_is_that_of_recipes_and_of_one_network_plain_cross_entropy()
     assert plain.gradient_scale == UNSCALED
 
 
-def test_classes_count_as_their_weights_say_on_the_modules_device() -> None:
+def test_class_weights_apply_and_move_with_the_module() -> None:
     model, class_weights = classifier(), torch.tensor([1.0, 2.0, 0.5, 1.0])
     loss_of = RegulationLoss(model, class_weights=class_weights)
     response = model(images(), whole=True)
@@ -129,7 +129,7 @@ def test_class_weights_of_any_numbers_are_taken_as_float32(given: Any) -> None:
         ([1, 1, 1, None], "must be a number for each of 4 classes"),
     ],
 )
-def test_class_weights_that_are_none_are_refused(given: Any, message: str) -> None:
+def test_invalid_class_weights_are_refused(given: Any, message: str) -> None:
     model = classifier()
     with pytest.raises(SettingError, match=f"class_weights: {message}"):
         RegulationLoss(model, class_weights=given)
@@ -187,7 +187,7 @@ def test_wrapped_in_ddp_the_whole_response_comes_through_forward(tmp_path: Any) 
         (lambda: Loss(classifier(), budget="match"), r"budget: .*did you mean 'matched'"),
     ],
 )
-def test_what_it_cannot_be_made_from_is_refused(make: Any, message: str) -> None:
+def test_invalid_arguments_are_refused(make: Any, message: str) -> None:
     with pytest.raises(SettingError, match=message):
         make()
 
@@ -240,12 +240,12 @@ def test_mixed_and_smoothed_labels_of_any_precision_are_probabilities(dtype: tor
         regulation_loss(Response(logits, logits, None, None), smoothed[0] * kept + smoothed[1] * (1 - kept))
 
 
-def test_labels_on_a_device_are_not_read_which_would_wait_for_it() -> None:
+def test_labels_on_a_device_are_not_read() -> None:
     logits = torch.zeros(5, K, device="meta")  # reading a value of it is an error
     regulation_loss(Response(logits, logits, None, None), torch.ones(5, K, device="meta"))
 
 
-def test_logits_are_no_response_and_say_what_gives_one() -> None:
+def test_logits_are_refused_with_what_gives_a_response() -> None:
     model = classifier()
     with pytest.raises(
         SettingError, match=r"response: must be a Response, not logits; classifier\(images, whole=True\)"

@@ -44,7 +44,7 @@ def test_images_of_any_size_become_features(size: int) -> None:
     assert features.shape == (2, num_features(net)) == (2, 8) and features.any()
 
 
-def test_smaller_images_are_refused_with_the_size_that_would_do() -> None:
+def test_smaller_images_are_refused_with_the_smallest_size() -> None:
     with pytest.raises(SettingError, match=r"^backbone\.name: speednet does not take images of 8 pixels; set .* to 9 "):
         build_backbone("speednet", SMALLEST - 1)
     with pytest.raises(RuntimeError):
@@ -87,7 +87,7 @@ def test_folding_a_frozen_one_leaves_its_features() -> None:
     assert_close(fast(images), net(images))
 
 
-def test_a_few_steps_learn_what_is_learnable() -> None:
+def test_it_learns_a_simple_task_in_a_few_steps() -> None:
     torch.manual_seed(0)
     images, labels = torch.randn(16, 3, 16, 16), torch.arange(16) % 4
 

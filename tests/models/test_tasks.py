@@ -33,7 +33,7 @@ def classifier(task: Task, **options: Any) -> RegulatedClassifier:
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.3, 1.0])
-def test_each_label_is_as_probable_as_the_mixture_has_it(lam: float) -> None:
+def test_each_label_has_the_probability_of_the_mixture(lam: float) -> None:
     z_n, z_e = answers()
     mixed = mix_probabilities(z_n, z_e, torch.tensor([[lam]]).logit(), "multilabel").sigmoid()
     torch.testing.assert_close(mixed, (1 - lam) * z_n.sigmoid() + lam * z_e.sigmoid())
@@ -76,7 +76,7 @@ def test_each_side_of_the_disagreement_learns_from_the_other_alone(task: Task) -
 
 @pytest.mark.parametrize("task", OTHERS)
 @pytest.mark.parametrize("mix", ["probabilities", "logits"])
-def test_while_both_answer_alike_a_matched_budget_gives_each_the_gradient_of_one_network(task: Task, mix: Any) -> None:
+def test_with_equal_responses_a_matched_budget_gives_each_the_gradient_of_one_network(task: Task, mix: Any) -> None:
     """The premise of `gradient_budget` for these tasks."""
     model = classifier(task, mix=mix, lam=0.2)
     loss_of = RegulationLoss(model.train())
@@ -127,13 +127,13 @@ def test_a_network_alone_has_the_plain_loss() -> None:
         ("regression", torch.ones(2, 2), r"labels: must be float \(2, 3\)"),
     ],
 )
-def test_labels_of_another_kind_are_refused(task: Task, labels: Tensor, message: str) -> None:
+def test_labels_that_do_not_fit_the_task_are_refused(task: Task, labels: Tensor, message: str) -> None:
     z, _ = answers()
     with pytest.raises(SettingError, match=message):
         regulation_loss(Response(z, z, None, None), labels, task=task)
 
 
-def test_an_unknown_task_and_values_in_place_of_shares_are_refused() -> None:
+def test_an_unknown_task_and_values_instead_of_shares_are_refused() -> None:
     z, values = answers()
     loss_of: Any = regulation_loss
     with pytest.raises(SettingError, match=r"task: .*'Regression'.*regression"):

@@ -57,7 +57,7 @@ def test_a_file_that_does_not_fit_is_refused_with_the_reason(content: Any, messa
         build_backbone(BackboneSettings("resnet8", weights=str(path)))
 
 
-def test_other_sizes_and_other_layers_are_told(tmp_path: Path) -> None:
+def test_other_sizes_and_other_layers_are_reported(tmp_path: Path) -> None:
     torch.save(build_backbone(BackboneSettings("resnet8", width=8)).state_dict(), tmp_path / "narrow.pth")
     with pytest.raises(SettingError, match=r"another size: conv1.weight is \(8, 3, 3, 3\), not \(16, 3, 3, 3\)"):
         build_backbone(BackboneSettings("resnet8", weights=str(tmp_path / "narrow.pth")))

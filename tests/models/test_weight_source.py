@@ -38,7 +38,7 @@ def test_a_folder_of_timms_is_a_backbone(file: str, tmp_path: Path) -> None:
     assert torch.equal(built(images), model(images))
 
 
-def test_timm_reads_the_same_folder_alike(tmp_path: Path) -> None:
+def test_timm_loads_the_same_weights_from_the_folder(tmp_path: Path) -> None:
     a_model(tmp_path / "m", "test_resnet")
     name = f"local-dir:{tmp_path / 'm'}"
     images = torch.randn(2, 3, 64, 64)
@@ -70,7 +70,7 @@ def test_a_model_of_the_hub_is_read_from_its_cache(tmp_path: Path, monkeypatch: 
     assert asked == [("somebody/model", "v1")]
 
 
-def test_without_a_network_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_the_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def snapshot_download(*_: Any, **__: Any) -> str:
         raise ConnectionError("Network is unreachable")
 
@@ -80,7 +80,7 @@ def test_without_a_network_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("name", ["hf-hub:", "hf-hub:resnet18", "hf-hub:a/b/c", "local-dir:", "local-dir:nowhere"])
-def test_a_place_that_is_none_is_refused(name: str) -> None:
+def test_an_invalid_place_is_refused(name: str) -> None:
     with pytest.raises(SettingError, match=r"backbone\.name: .*(not of the form|no folder)"):
         build_backbone(BackboneSettings(name, pretrained=True))
 
@@ -112,7 +112,7 @@ def test_an_architecture_that_timm_lacks_is_refused(tmp_path: Path) -> None:
         build_backbone(BackboneSettings(f"local-dir:{tmp_path / 'm'}", pretrained=True))
 
 
-def test_weights_are_not_left_out_in_silence(tmp_path: Path) -> None:
+def test_weights_must_be_requested(tmp_path: Path) -> None:
     a_model(tmp_path / "m")
     with pytest.raises(SettingError, match=r"backbone\.pretrained: must be true .*called test_vit"):
         build_backbone(BackboneSettings(f"local-dir:{tmp_path / 'm'}"))

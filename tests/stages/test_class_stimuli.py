@@ -73,13 +73,13 @@ def test_a_pack_of_a_target_serves_too(image_folder: Path, tmp_path: Path, quiet
         ({"name": "cifar11"}, "stimuli.name", "did you mean 'cifar10'"),
     ],
 )
-def test_what_is_wrong_is_said_of_the_setting_of_stage_1(changes: dict[str, Any], key: str, message: str) -> None:
+def test_errors_name_the_setting_of_stage_1(changes: dict[str, Any], key: str, message: str) -> None:
     with pytest.raises(SettingError, match=message) as caught:
         read_stimuli(settings(**changes), seed=0)
     assert caught.value.key == key
 
 
-def test_they_are_learned_end_to_end_and_called_what_they_are(stage1: PretrainRecipe, tmp_path: Path) -> None:
+def test_they_are_learned_and_reported_as_classes(stage1: PretrainRecipe, tmp_path: Path) -> None:
     heard = Listening()
     asked = settings(classes=("0", "1", "2", "3", "4"), limit=40)
     recipe = dataclasses.replace(stage1, stimuli=asked, training=dataclasses.replace(stage1.training, epochs=1))

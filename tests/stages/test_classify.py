@@ -216,7 +216,7 @@ def test_an_encoder_that_is_shrunk_to_nothing_is_the_fresh_twins(regulated: Trai
     )
 
 
-def test_twins_of_a_seed_differ_in_the_encoder_alone(
+def test_twins_of_a_seed_differ_only_in_the_encoder(
     stage1: PretrainRecipe, regulated: TrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Backbone, heads, the start of λ and all batches are bit-identical, whatever the encoder has experienced."""
@@ -277,7 +277,7 @@ def test_a_shrunk_encoder_gets_statistics_of_training_images_before_it_trains(
     assert_equal(train(recipe, tmp_path / "again", progress=quiet).weights()[0], run.weights()[0])
 
 
-def test_how_many_filters_were_scaled_is_told_and_kept(
+def test_the_number_of_scaled_filters_is_reported_and_kept(
     regulated: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines: list[str] = []
@@ -326,7 +326,7 @@ def test_norms_of_a_vit_cannot_be_matched(
     assert caught.value.key == "encoder.takeover" and "no batch norms" in str(caught.value)
 
 
-def test_transfer_trains_the_encoder_alone_and_comes_back_without_its_experience(
+def test_transfer_trains_only_the_encoder_and_is_loaded_without_its_experience(
     regulated: TrainRecipe, experience: Run, tmp_path: Path, quiet: Progress
 ) -> None:
     recipe = dataclasses.replace(
@@ -348,7 +348,7 @@ def test_transfer_trains_the_encoder_alone_and_comes_back_without_its_experience
 
 
 @pytest.mark.parametrize("takeover", ["norm_matched", "shrunk"])
-def test_a_classifier_whose_encoder_was_taken_over_comes_back_without_its_experience(
+def test_a_classifier_with_a_takeover_is_loaded_without_its_experience(
     takeover: Takeover, regulated: TrainRecipe, experience: Run, tmp_path: Path, quiet: Progress
 ) -> None:
     run = train(with_encoder(regulated, takeover=takeover, moments_only=True), tmp_path / "run", progress=quiet)
@@ -585,7 +585,7 @@ def test_each_response_alone_is_measured_on_training_images_at_the_end(
 
 
 @pytest.mark.parametrize("ema", [None, 0.9])
-def test_gradient_shares_and_norms_of_both_trunks_stand_in_every_epochs_row(
+def test_every_epochs_row_has_gradient_shares_and_norms_of_both_trunks(
     ema: float | None, stage2: TrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are those of the trained network in the last step, before its gradients are clipped."""
@@ -621,7 +621,7 @@ def test_gradient_shares_and_norms_of_both_trunks_stand_in_every_epochs_row(
     assert not any("norm" in line or "gradient" in line for line in lines)  # only for files and trackers
 
 
-def test_nothing_is_said_of_the_test_images_where_details_are_not_asked_for(
+def test_without_details_nothing_is_printed_about_test_images(
     stage2: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a study, which people might be tempted to stop."""
@@ -667,7 +667,7 @@ def test_draws_of_mixed_images_leave_the_generators_of_gpus_alone(monkeypatch: p
     assert seeded == [] and torch.equal(torch.get_rng_state(), before)
 
 
-def test_arms_of_a_seed_see_the_same_mixed_images_and_are_asked_for_the_same_answers(
+def test_arms_of_a_seed_see_the_same_mixed_images_and_labels(
     stage2: TrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, list[Tensor]] = {}
@@ -714,7 +714,7 @@ def test_without_a_test_the_test_images_are_neither_decoded_nor_scored(
         assert "target.test" in message and "--data" in message
 
 
-def test_another_look_at_the_test_images_is_told_and_one_at_other_images_is_not(
+def test_another_look_at_the_test_images_is_reported_but_not_one_at_other_images(
     image_folder: Path, tmp_path: Path, stage2: TrainRecipe, quiet: Progress, write_image: Callable[..., Path]
 ) -> None:
     target = TargetSettings(name="folder", root=str(image_folder), image_size=8)
@@ -729,7 +729,7 @@ def test_another_look_at_the_test_images_is_told_and_one_at_other_images_is_not(
         assert len([line for line in told.lines if "another look" in line]) == 1
 
 
-def test_a_folder_to_which_images_were_added_is_cut_as_for_training_and_the_change_is_told(
+def test_a_folder_with_added_images_is_split_as_for_training_and_the_change_is_reported(
     tmp_path: Path, stage2: TrainRecipe, quiet: Progress, write_image: Callable[..., Path]
 ) -> None:
     for number in range(20):
@@ -760,7 +760,7 @@ def test_weights_that_are_not_finite_after_the_last_step_end_the_run(
     assert not (tmp_path / "run" / CHECKPOINT).exists()
 
 
-def test_answers_that_are_not_finite_end_the_run_though_its_weights_are(
+def test_outputs_that_are_not_finite_end_the_run_even_if_its_weights_are_finite(
     stage2: TrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = RegulatedClassifier.respond
@@ -896,7 +896,7 @@ def test_the_first_member_of_an_ensemble_is_the_backbone_arm_to_the_last_bit(
     assert runs["ensemble"].final["lambda"] == [0.5] and set(runs["ensemble"].metrics["lambda"]) == {0.5}
 
 
-def test_an_ensemble_answers_with_the_mean_of_its_members_probabilities(stage2: TrainRecipe) -> None:
+def test_an_ensemble_predicts_the_mean_of_its_members_probabilities(stage2: TrainRecipe) -> None:
     model = build_classifier(recipe_of(REFERENCES["ensemble"], stage2, None, 0), 10).eval()
     answer = model.respond(torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
     assert answer.emotional is not None
@@ -907,7 +907,7 @@ def test_an_ensemble_answers_with_the_mean_of_its_members_probabilities(stage2: 
 # What it costs
 
 
-def test_costs_and_classes_stand_in_the_final_metrics(
+def test_the_final_metrics_have_costs_and_classes(
     image_folder: Path, tmp_path: Path, stage2: TrainRecipe, quiet: Progress
 ) -> None:
     target = TargetSettings(name="folder", root=str(image_folder), image_size=8)
@@ -920,7 +920,7 @@ def test_costs_and_classes_stand_in_the_final_metrics(
 # After training
 
 
-def test_a_classifier_comes_back_without_its_experience(
+def test_a_classifier_is_loaded_without_its_experience(
     regulated: TrainRecipe, experience: Run, tmp_path: Path, quiet: Progress
 ) -> None:
     run = train(regulated, tmp_path / "run", progress=quiet)
@@ -986,7 +986,7 @@ def own(seed: int = 0, width: int = 7) -> RegulatedClassifier:
     return RegulatedClassifier(f, e, 10, mode="learned", feature_dims=(width, 48))
 
 
-def test_what_the_caller_draws_afterwards_is_the_same_whether_a_run_was_trained_or_finished(
+def test_the_callers_random_state_is_restored_whether_a_run_was_trained_or_finished(
     stage1: PretrainRecipe, stage2: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     def drawn_after(work: Callable[[], object]) -> tuple[float, ...]:
@@ -1002,7 +1002,7 @@ def test_what_the_caller_draws_afterwards_is_the_same_whether_a_run_was_trained_
         assert drawn_after(lambda: pretrain(stage1, tmp_path / "experience", progress=quiet)) == expected
 
 
-def test_your_own_classifier_in_double_precision_is_refused_at_the_door(
+def test_your_own_classifier_in_double_precision_is_refused(
     stage2: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     needed = r"model: must be in single precision, and backbone.1.weight is in double; give model.float()"
@@ -1086,12 +1086,12 @@ def test_a_classifier_for_other_classes_is_refused(stage2: TrainRecipe, tmp_path
     assert "7 classes, the target 10" in refusal(lambda: train(stage2, tmp_path / "run", model, quiet))
 
 
-def test_a_run_of_stage_1_is_no_classifier(experience: Run, quiet: Progress) -> None:
+def test_a_run_of_stage_1_has_no_classifier(experience: Run, quiet: Progress) -> None:
     assert "stage 1" in refusal(lambda: evaluate(experience, device="cpu", progress=quiet))
     assert "stage 1" in refusal(lambda: load_classifier(experience))
 
 
-def test_an_unfinished_experience_is_said_before_the_target_is_read(
+def test_an_unfinished_experience_is_refused_before_the_target_is_read(
     tmp_path: Path, stage1: PretrainRecipe, stage2: TrainRecipe, quiet: Progress
 ) -> None:
     """The target may be a long download."""
@@ -1121,7 +1121,7 @@ def test_wrong_labels_are_those_of_the_training_images_alone_and_the_same_in_eve
     assert np.array_equal(present(validation).labels, present(clean_validation).labels)
 
 
-def test_an_anchor_holds_the_encoder_near_its_beginning_and_the_backbone_not(
+def test_an_anchor_holds_the_encoder_near_its_start_but_not_the_backbone(
     tmp_path: Path, regulated: TrainRecipe, quiet: Progress
 ) -> None:
     def moved(rate: float) -> tuple[float, float]:
@@ -1140,7 +1140,7 @@ def test_an_anchor_holds_the_encoder_near_its_beginning_and_the_backbone_not(
     assert held[0] > 0.8 * free[0]
 
 
-def test_a_run_with_an_anchor_that_was_stopped_goes_on_with_the_same_anchor(
+def test_a_stopped_run_with_an_anchor_resumes_with_the_same_anchor(
     tmp_path: Path, regulated: TrainRecipe, quiet: Progress
 ) -> None:
     recipe = epochs(regulated, 2, encoder=dataclasses.replace(regulated.encoder, anchor=1.0))
@@ -1171,7 +1171,7 @@ def test_a_transferred_encoder_can_be_anchored_and_a_frozen_one_cannot(regulated
         EncoderSettings(anchor=0.1, frozen=True)
 
 
-def test_an_anchor_of_a_model_of_ones_own_stays_where_it_was_whatever_the_model_is_by_then(
+def test_the_anchor_of_a_user_supplied_model_does_not_move_with_it(
     tmp_path: Path, stage2: TrainRecipe, quiet: Progress
 ) -> None:
     """A stopped run leaves the caller's model half trained; when resumed, it keeps its original anchor."""
@@ -1188,7 +1188,7 @@ def test_an_anchor_of_a_model_of_ones_own_stays_where_it_was_whatever_the_model_
     assert_equal(train(recipe, tmp_path / "stopped", model, progress=quiet).weights()[0], whole.weights()[0])
 
 
-def test_an_anchor_of_a_frozen_model_of_ones_own_is_refused_by_its_whole_name(
+def test_an_anchor_of_a_frozen_user_supplied_model_is_refused_by_its_full_name(
     tmp_path: Path, stage2: TrainRecipe, quiet: Progress
 ) -> None:
     frozen = RegulatedClassifier(TinyBackbone(), TinyBackbone(), 10, mode="learned", freeze_encoder=True)

@@ -42,7 +42,7 @@ def experience(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, TinyBackb
     ), encoder
 
 
-def test_an_encoder_of_ones_own_is_trained_in_place_and_loaded_into_one_alike(
+def test_a_user_supplied_encoder_is_trained_in_place_and_loaded_into_another(
     experience: tuple[Run, TinyBackbone],
 ) -> None:
     run, trained = experience
@@ -53,7 +53,7 @@ def test_an_encoder_of_ones_own_is_trained_in_place_and_loaded_into_one_alike(
         load_encoder(run, encoder=TinyBackbone(5))
 
 
-def test_no_recipe_describes_an_encoder_of_ones_own(experience: tuple[Run, TinyBackbone]) -> None:
+def test_no_recipe_describes_a_user_supplied_encoder(experience: tuple[Run, TinyBackbone]) -> None:
     run, _ = experience
     assert isinstance(run.recipe, PretrainRecipe) and run.recipe.backbone.name == "own:TinyBackbone"
     for load in (load_encoder, encoder_architecture):
@@ -71,7 +71,7 @@ def own_images(labels: np.ndarray[Any, Any] | None = None) -> Target:
 SEEN = own_images()
 
 
-def test_a_classifier_is_trained_on_images_of_ones_own(tmp_path: Path, quiet: Progress) -> None:
+def test_a_classifier_is_trained_on_user_supplied_images(tmp_path: Path, quiet: Progress) -> None:
     recipe = read_recipe(TrainRecipe, None, EPOCH | {"target.image_size": 8, "backbone.name": "resnet8"})
     run = train(recipe, tmp_path / "run", progress=quiet, data=own_images())
     assert run.final["classes"] == ["cat", "dog"] and run.final["test"]["images"] == 8
@@ -83,7 +83,7 @@ def test_a_classifier_is_trained_on_images_of_ones_own(tmp_path: Path, quiet: Pr
         evaluate(run, progress=quiet)
 
 
-def test_the_same_images_in_two_parts_of_images_of_ones_own_are_counted_in_lines(tmp_path: Path) -> None:
+def test_user_supplied_images_that_are_in_two_parts_are_counted(tmp_path: Path) -> None:
     draw = np.random.default_rng(1)
     pixels, labels = draw.integers(0, 256, (40, 8, 8, 3), np.uint8), np.arange(40) % 2
     every = Table("mine", pixels, labels)
@@ -102,7 +102,7 @@ def test_the_same_images_in_two_parts_of_images_of_ones_own_are_counted_in_lines
     assert not [line for line in progress.lines if "are also among" in line or "leaves" in line]
 
 
-def test_classes_without_images_in_a_part_of_images_of_ones_own_are_named(tmp_path: Path) -> None:
+def test_classes_without_images_in_a_part_of_user_supplied_images_are_named(tmp_path: Path) -> None:
     given = own_images()
     test = dataclasses.replace(given.test, labels=np.array([0, 2] * 4))
     data = dataclasses.replace(given, test=test, classes=("cat", "dog", "eel"))
@@ -122,7 +122,7 @@ def own_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(recipe, folder, progress=Progress(quiet=True), data=own_images())
 
 
-def test_a_run_of_images_of_ones_own_is_evaluated_on_them_and_on_others(
+def test_a_run_of_user_supplied_images_is_evaluated_on_them_and_on_others(
     own_run: Run, quiet: Progress, capsys: pytest.CaptureFixture[str]
 ) -> None:
     again = evaluate(own_run, own_images(), "cpu", progress=Progress())
@@ -195,7 +195,7 @@ def test_test_images_are_a_runs_own_whatever_else_of_the_target_differs(
             evaluate(run, data, "cpu", progress=quiet)
 
 
-def test_a_target_that_the_run_does_not_answer_is_not_evaluated(own_run: Run, quiet: Progress) -> None:
+def test_a_target_with_another_task_or_classes_is_not_evaluated(own_run: Run, quiet: Progress) -> None:
     swapped = dataclasses.replace(own_images(), classes=("dog", "cat"))
     wrong: Any = own_images().test
     values = Table("mine", own_images().test.images, np.zeros((8, 2), np.float32))
@@ -223,7 +223,7 @@ def test_a_target_that_the_run_does_not_answer_is_not_evaluated(own_run: Run, qu
         (dataclasses.replace(own_images(), test=NOTHING), "data.test: must be an emoreg.Table, not a NoneType"),
     ],
 )
-def test_images_of_ones_own_that_are_no_task_are_refused_before_anything_is_made(
+def test_unusable_user_supplied_images_are_refused_before_anything_is_created(
     data: Any, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=message):
@@ -242,14 +242,14 @@ def test_a_finished_run_of_one_class_is_returned_as_it_is(
     assert train(recipe, tmp_path / "run", progress=quiet, data=data).final == run.final
 
 
-def test_classes_of_images_of_ones_own_are_not_chosen_by_the_recipe(tmp_path: Path) -> None:
+def test_a_recipe_cannot_choose_classes_of_user_supplied_images(tmp_path: Path) -> None:
     recipe = read_recipe(TrainRecipe, None, {"target.classes": ["cat", "eel"]})
     with pytest.raises(UserError, match=r"target\.classes: must be null with data=, which names its classes"):
         train(recipe, tmp_path / "run", data=own_images())
     assert not (tmp_path / "run").exists()
 
 
-def test_what_is_no_classifier_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+def test_a_model_that_is_not_a_classifier_is_refused_before_anything_is_created(tmp_path: Path) -> None:
     model: Any = TinyBackbone()
     with pytest.raises(UserError, match="model: must be a RegulatedClassifier, not a TinyBackbone; build one"):
         train(TrainRecipe(), tmp_path / "run", model=model)

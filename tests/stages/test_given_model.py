@@ -32,7 +32,7 @@ from tiny_backbone import TinyBackbone
         ("learned", "per_class", "logits", 0.2),
     ],
 )
-def test_the_true_mode_of_a_model_of_ones_own_is_recorded(
+def test_the_actual_mode_of_a_user_supplied_model_is_recorded(
     stage2: TrainRecipe, tmp_path: Path, mode: Mode, granularity: Granularity, mix: Mixing, lam: float
 ) -> None:
     encoder = None if mode == "none" else timm.create_model("resnet18", num_classes=0)
@@ -62,7 +62,7 @@ class Lambda(nn.Module):
     gate, expected_start, rho = None, 0.5, torch.zeros(1, 1)
 
 
-def test_a_model_of_ones_own_ends_with_the_weights_that_its_run_keeps(
+def test_a_user_supplied_model_ends_with_the_weights_that_its_run_keeps(
     stage2: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     """With optimizer.ema that is the average. A model passed for a finished run gets the weights too."""
@@ -74,7 +74,7 @@ def test_a_model_of_ones_own_ends_with_the_weights_that_its_run_keeps(
             assert torch.equal(model.state_dict()[name], weight), name
 
 
-def test_an_encoder_that_is_frozen_as_a_whole_is_not_trained_as_one_that_learns(
+def test_an_encoder_without_trainable_parameters_must_be_declared_frozen(
     stage2: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     encoder = TinyBackbone().requires_grad_(False)
@@ -86,7 +86,7 @@ def test_an_encoder_that_is_frozen_as_a_whole_is_not_trained_as_one_that_learns(
     assert train(stage2, tmp_path / "frozen", frozen, quiet).is_finished
 
 
-def test_an_encoder_of_ones_own_ends_with_the_weights_that_its_run_keeps(
+def test_a_user_supplied_encoder_ends_with_the_weights_that_its_run_keeps(
     stage1: PretrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     for _ in range(2):
@@ -96,7 +96,7 @@ def test_an_encoder_of_ones_own_ends_with_the_weights_that_its_run_keeps(
             assert torch.equal(weight, run.weights()[0][f"encoder.{name}"]), name
 
 
-def test_a_model_that_makes_another_answer_of_the_weights_is_refused(
+def test_a_model_with_other_settings_than_the_trained_one_is_refused(
     stage2: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     def built(**other: Any) -> RegulatedClassifier:
@@ -135,7 +135,7 @@ def test_a_model_that_makes_another_answer_of_the_weights_is_refused(
         ),
     ],
 )
-def test_a_recipe_does_not_say_how_the_encoder_of_ones_own_model_begins(
+def test_a_recipe_cannot_change_the_start_of_a_user_supplied_encoder(
     stage2: TrainRecipe, tmp_path: Path, settings: Any, reason: str
 ) -> None:
     recipe = dataclasses.replace(stage2, regulation=RegulationSettings("learned"), encoder=EncoderSettings(**settings))

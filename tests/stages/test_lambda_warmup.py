@@ -36,7 +36,7 @@ def log_odds(model: RegulatedClassifier, make: Callable[[list[nn.Parameter]], Op
 
 
 @pytest.mark.parametrize("make", [lambda rho: SGD(rho, lr=0.1, momentum=0.9), lambda rho: AdamW(rho, lr=0.01)])
-def test_lambda_starts_late_and_then_as_gently_as_at_once(make: Callable[[list[nn.Parameter]], Optimizer]) -> None:
+def test_lambda_starts_late_with_small_steps(make: Callable[[list[nn.Parameter]], Optimizer]) -> None:
     """Adam would count the steps before the first gradient, and then take too large ones."""
     at_once, late = (log_odds(regulated(), make, warmup) for warmup in (0.0, 0.75))
     usual, steps = (torch.tensor([0.0, *kept]).diff() for kept in (at_once, late))

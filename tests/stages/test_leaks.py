@@ -118,7 +118,7 @@ def test_training_images_of_the_target_may_be_seen(tmp_path: Path) -> None:
     assert heard.lines == []
 
 
-def test_an_image_that_the_target_itself_has_in_both_splits_is_its_own_affair(tmp_path: Path) -> None:
+def test_images_that_the_target_has_in_both_splits_do_not_count(tmp_path: Path) -> None:
     test, others = table(), table(seed=1)
     both = joined(others, test.take(np.array([4])))
     run = experience(tmp_path / "run", loaded(both))
@@ -136,7 +136,7 @@ def test_images_are_compared_at_the_size_of_stage_1(stage1: int, stage2: int, li
         refuse_leaks(run, loaded(test, stage2, limit), table(seed=1, size=24), SILENT)
 
 
-def test_of_a_run_without_checksums_it_is_said_that_nothing_is_checked(tmp_path: Path) -> None:
+def test_a_run_without_checksums_is_reported_as_not_checked(tmp_path: Path) -> None:
     heard = Listening()
     (tmp_path / "run").mkdir()
     refuse_leaks(tmp_path / "run", loaded(table()), table(seed=1), heard)
@@ -199,7 +199,7 @@ def test_abstract_as_stimuli_for_abstract_as_target_is_refused_before_training(
     assert train(unseen, tmp_path / "exploration", progress=quiet).is_finished  # its test split is not scored
 
 
-def test_half_of_the_classes_as_stimuli_for_the_other_half_goes_through(
+def test_half_of_the_classes_can_be_stimuli_for_the_other_half(
     stage1: PretrainRecipe, stage2: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     half = StimuliSettings("digits", classes=("0", "1", "2", "3", "4"), image_size=8, limit=40)

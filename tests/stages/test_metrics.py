@@ -116,7 +116,7 @@ def test_the_calibration_error_is_that_of_the_reliability_diagram(scale: float) 
     assert hits == pytest.approx(int((logits.argmax(dim=1) == labels).sum()))
 
 
-def test_a_network_that_is_all_but_certain_has_fifteen_bins_and_no_sixteenth() -> None:
+def test_confidences_near_1_are_in_the_last_of_fifteen_bins() -> None:
     logits = torch.tensor([[100.0, 0.0], [4.0, 0.0]])  # of confidence 1 and 0.98: wrong and right
     confidence = (1 + 1 / (1 + math.exp(-4))) / 2
     assert calibration_error(reliability(logits, torch.tensor([1, 0]))) == pytest.approx(confidence - 0.5, abs=1e-6)

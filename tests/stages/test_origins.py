@@ -63,7 +63,7 @@ def felt(experience: Run | None) -> RegulatedClassifier:
     return RegulatedClassifier(TinyBackbone(), encoder, 10)
 
 
-def test_a_loaded_encoder_and_its_copies_say_whose_weights_they_have(experiences: tuple[Run, Run]) -> None:
+def test_a_loaded_encoder_and_its_copies_are_marked_with_their_experience(experiences: tuple[Run, Run]) -> None:
     encoder = load_encoder(experiences[0], encoder=TinyBackbone())
     (found,) = experiences_of(nn.Sequential(copy.deepcopy(encoder), encoder))
     assert found.folder == str(experiences[0].folder) and found.is_available
@@ -74,7 +74,7 @@ def test_a_loaded_encoder_and_its_copies_say_whose_weights_they_have(experiences
     assert len({both, swapped, found.sha256, other.sha256, checksum_of(())}) == 5
 
 
-def test_a_run_of_your_own_model_is_not_taken_for_that_of_another_experience(
+def test_a_run_of_your_own_model_is_refused_with_another_experience(
     experiences: tuple[Run, Run], recipe: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     first, second = experiences
@@ -89,7 +89,7 @@ def test_a_run_of_your_own_model_is_not_taken_for_that_of_another_experience(
             train(recipe, run.folder, felt(other), quiet)
 
 
-def test_a_stopped_run_of_your_own_model_goes_on_with_its_experience_alone(
+def test_a_stopped_run_of_your_own_model_resumes_with_its_experience_only(
     experiences: tuple[Run, Run], recipe: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     with pytest.raises(InterruptedError):
@@ -99,7 +99,7 @@ def test_a_stopped_run_of_your_own_model_goes_on_with_its_experience_alone(
     assert train(recipe, tmp_path / "run", felt(Run(tmp_path / "moved")), quiet).is_finished
 
 
-def test_a_run_of_a_fresh_model_is_not_taken_for_that_of_an_experience(
+def test_a_run_of_a_fresh_model_is_refused_with_an_experience(
     experiences: tuple[Run, Run], recipe: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     run = train(recipe, tmp_path / "run", felt(None), quiet)
@@ -108,7 +108,7 @@ def test_a_run_of_a_fresh_model_is_not_taken_for_that_of_an_experience(
     assert "of other images or weights (model: stage-1 weights none then, " in told
 
 
-def test_a_run_that_was_begun_without_a_record_of_its_experience_goes_on(
+def test_a_run_without_a_record_of_its_experience_resumes(
     experiences: tuple[Run, Run], recipe: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     run = train(recipe, tmp_path / "run", felt(None), quiet)
@@ -143,7 +143,7 @@ def test_a_run_of_several_experiences_names_each_and_has_no_readout(
     )
 
 
-def test_a_run_of_a_model_of_which_other_parameters_learn_is_another(
+def test_a_run_is_refused_for_a_model_with_other_trainable_parameters(
     recipe: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     def partly(frozen: str | None) -> RegulatedClassifier:
@@ -189,7 +189,7 @@ def test_an_encoder_of_your_own_model_that_has_seen_test_images_is_refused(
     assert "exp is gone or has other weights now: not checked whether it was trained on test images" in line
 
 
-def test_a_model_that_is_loaded_from_a_run_says_that_it_trained_it_and_after_which_experience(
+def test_a_loaded_model_is_marked_with_its_run_and_experience(
     experiences: tuple[Run, Run], recipe: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     first, second = experiences
@@ -212,7 +212,7 @@ def test_a_model_that_is_loaded_from_a_run_says_that_it_trained_it_and_after_whi
     assert starts.startswith(f"c starts from the weights that {tmp_path / 'a'} left in model")
 
 
-def test_what_is_noted_of_an_encoder_holds_in_another_working_folder(
+def test_marks_of_an_encoder_hold_in_another_working_folder(
     experiences: tuple[Run, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(experiences[0].folder.parent)
@@ -221,7 +221,7 @@ def test_what_is_noted_of_an_encoder_holds_in_another_working_folder(
     assert experiences_of(encoder)[0].is_available
 
 
-def test_a_run_that_begins_with_what_another_has_trained_tells_so(
+def test_a_run_that_starts_from_trained_weights_prints_a_line(
     experiences: tuple[Run, Run], recipe: TrainRecipe, tmp_path: Path
 ) -> None:
     def told(name: str, model: RegulatedClassifier) -> list[str]:
@@ -249,7 +249,7 @@ def test_a_run_that_begins_with_what_another_has_trained_tells_so(
     assert told("f", fresh) == []  # resumed
 
 
-def test_a_stage_1_run_that_begins_with_what_another_has_trained_tells_so(tmp_path: Path) -> None:
+def test_a_stage_1_run_that_starts_from_trained_weights_prints_a_line(tmp_path: Path) -> None:
     recipe, encoder, heard = read_recipe(PretrainRecipe, None, STIMULI), TinyBackbone(), Listening()
     for name in "aab":
         pretrain(recipe, tmp_path / name, progress=heard, encoder=encoder)

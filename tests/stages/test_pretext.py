@@ -118,7 +118,7 @@ def test_the_permutation_follows_from_the_seed_and_is_another_for_each_set() -> 
     assert not np.array_equal(first, second) and not np.array_equal(first, other)
 
 
-def test_the_permutation_of_a_set_is_drawn_as_ever() -> None:
+def test_the_permutation_of_a_set_does_not_change_between_versions() -> None:
     (shuffled,) = with_shuffled_labels([split_set()], 5)
     order = torch.randperm(24, generator=generator(5, "shuffle", 0)).numpy()
     assert np.array_equal(shuffled.train.labels, split_set().train.labels[order])
@@ -145,13 +145,13 @@ def sources(shuffled: SplitStimuli) -> dict[int, int]:
     return dict(zip(shuffled.rows[0].tolist(), numbers.astype(int).tolist(), strict=True))
 
 
-def test_all_labels_of_an_image_move_together_where_its_set_stands_twice() -> None:
+def test_all_labels_of_an_image_move_together_if_its_set_occurs_twice() -> None:
     every = list(range(24))
     first, second = map(sources, with_shuffled_labels([numbered(every, "values"), numbered(every, "category")], 0))
     assert first == second and any(image != source for image, source in first.items())
 
 
-def test_where_a_label_leaves_images_out_the_others_move_together_as_far_as_possible() -> None:
+def test_if_a_label_leaves_images_out_the_others_move_together_as_far_as_possible() -> None:
     kept = [number for number in range(24) if number % 3]
     whole, part = map(
         sources, with_shuffled_labels([numbered(list(range(24)), "values"), numbered(kept, "category")], 0)
@@ -235,7 +235,7 @@ def test_appearance_is_the_published_formula_within_the_range_of_ratings() -> No
     assert found.abs().max() <= 1 and found[0, 1] == 1  # clipped
 
 
-def test_appearance_follows_from_the_own_image_and_not_from_a_flip(quiet: Progress) -> None:
+def test_appearance_depends_on_its_image_only_and_not_on_flips(quiet: Progress) -> None:
     images = loaded(table())
     labelled = labelled_by_appearance(images, quiet)
     few = labelled_by_appearance(loaded(table().take(np.arange(3))), quiet)
@@ -251,7 +251,7 @@ def with_neutral(some: SplitStimuli) -> SplitStimuli:
     return dataclasses.replace(some, neutral=Labels(EmotionSpace("category", ("even", "odd")), rows % 2))
 
 
-def test_a_published_neutral_label_takes_the_place_of_the_emotion_in_every_part() -> None:
+def test_a_published_neutral_label_replaces_the_emotion_in_every_part() -> None:
     true = with_neutral(split_set())
     (neutral,) = with_neutral_labels([true])
     assert neutral.space.names == ("even", "odd")
@@ -364,7 +364,7 @@ def test_neutral_is_refused_for_procedural_stimuli_whose_emotion_it_is(
 # Rotation
 
 
-def test_each_image_is_turned_by_the_turn_that_is_told() -> None:
+def test_each_image_is_turned_by_the_given_turn() -> None:
     torch.manual_seed(0)
     images = torch.randn(40, 3, 5, 5).to(memory_format=torch.channels_last)
     rotated, turns = turned(images)
@@ -407,7 +407,7 @@ def test_every_image_is_measured_in_all_four_turns(stage1: PretrainRecipe) -> No
     assert len(seen) == 24 and len({image.numpy().tobytes() for image in seen}) == 4
 
 
-def test_who_cannot_tell_turns_is_right_in_one_of_four(stage1: PretrainRecipe) -> None:
+def test_a_constant_prediction_of_turns_is_right_in_one_of_four(stage1: PretrainRecipe) -> None:
     class Constant(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
             return torch.zeros(len(images), 4)
@@ -418,7 +418,7 @@ def test_who_cannot_tell_turns_is_right_in_one_of_four(stage1: PretrainRecipe) -
     assert measure_rotation(Constant(), [None, None], fabric) is None
 
 
-def test_all_images_of_all_sets_count_alike(stage1: PretrainRecipe) -> None:
+def test_all_images_of_all_sets_have_the_same_weight(stage1: PretrainRecipe) -> None:
     torch.manual_seed(0)
     model, fabric = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 4)), make_fabric(stage1.training)
     one, other = loaded(table(count=3)), loaded(table(count=9, seed=1))
@@ -451,7 +451,7 @@ def test_rotation_needs_no_validation_images(stage1: PretrainRecipe, tmp_path: P
 
 
 @pytest.mark.parametrize("pretext", ["shuffled", "neutral", "rotation"])
-def test_a_stopped_twin_goes_on_to_the_same_weights(
+def test_a_stopped_twin_resumes_to_the_same_weights(
     pretext: Pretext, stage1: PretrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     recipe, mine = learning(stage1, pretext, epochs=2), (table(), VALENCE_AROUSAL)
@@ -479,7 +479,9 @@ def labels_of(space: EmotionSpace, count: int) -> Tensor:
 
 
 @pytest.mark.parametrize("space", [CATEGORY, VOTES])
-def test_a_mixed_image_is_drawn_to_the_mixture_of_both_labels(space: EmotionSpace, stage1: PretrainRecipe) -> None:
+def test_a_mixed_image_is_trained_towards_the_mixture_of_both_labels(
+    space: EmotionSpace, stage1: PretrainRecipe
+) -> None:
     labels, share, outputs = labels_of(space, 6), torch.rand(6), torch.randn(6, 3, requires_grad=True)
     other = labels.flip(0)
     task = pretext_task("affect", heads_of([("mine", space)]), [6], make_fabric(stage1.training))
@@ -505,7 +507,7 @@ def test_a_mixture_of_two_sets_trains_both_heads_by_their_shares(stage1: Pretrai
     assert_close(loss, expected / 6)
 
 
-def test_ratings_are_not_mixed_and_what_has_shares_is() -> None:
+def test_categories_and_votes_are_mixed_but_not_ratings() -> None:
     refuse_mixed_ratings([split_set(CATEGORY)], "affect", MIXED)
     refuse_mixed_ratings([split_set(VALENCE_AROUSAL)], "rotation", MIXED)  # needs no ratings
     refuse_mixed_ratings([split_set(VALENCE_AROUSAL)], "affect", AugmentSettings(policy="trivial", erase=0.5))

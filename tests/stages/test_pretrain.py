@@ -143,7 +143,7 @@ def test_accuracy_counts_categories_and_the_most_voted() -> None:
         (VALENCE_AROUSAL, [0.0, -math.inf]),
     ],
 )
-def test_a_bad_label_is_told_with_its_set_and_row(space: EmotionSpace, row: Any) -> None:
+def test_an_invalid_label_is_reported_with_its_set_and_row(space: EmotionSpace, row: Any) -> None:
     good: dict[str, Any] = {"category": 2, "votes": [0.0, 1.0, 0.0], "dimensions": [-1.0, 1.0]}
     kind = np.int64 if space.kind == "category" else np.float32
     check_labels(noise(np.array([good[space.kind]] * 4, kind)), space)
@@ -269,7 +269,7 @@ def test_an_encoder_that_differs_in_a_setting_is_refused_with_the_setting_named(
     assert "16 pixels" in message and "does not fit 32 pixels" in message
 
 
-def test_where_the_weights_began_is_no_matter_of_architecture(
+def test_initialisation_is_not_part_of_the_architecture(
     tmp_path: Path, stage1: PretrainRecipe, quiet: Progress
 ) -> None:
     run = pretrain(one_epoch(stage1, backbone=VIT), tmp_path / "run", progress=quiet)
@@ -278,7 +278,7 @@ def test_where_the_weights_began_is_no_matter_of_architecture(
     assert encoder_architecture(run.folder) == VIT.for_images(stage1.stimuli.image_size)
 
 
-def test_what_is_no_finished_experience_is_refused_in_one_line(
+def test_an_invalid_or_unfinished_experience_is_refused_in_one_line(
     tmp_path: Path, stage1: PretrainRecipe, stage2: TrainRecipe, quiet: Progress
 ) -> None:
     unfinished = start_run(tmp_path / "unfinished", stage1)
@@ -303,7 +303,7 @@ def test_what_is_no_finished_experience_is_refused_in_one_line(
     assert Run(unfinished.folder).environment == []
 
 
-def test_the_default_optimizer_does_not_blow_a_regression_up(tmp_path: Path, quiet: Progress) -> None:
+def test_a_regression_does_not_diverge_with_the_default_optimizer(tmp_path: Path, quiet: Progress) -> None:
     """Labels lie in [-1, 1], so predicting 0 has a loss below 1. A learning rate of 0.1 has one above 6 here."""
     recipe = PretrainRecipe(
         stimuli=StimuliSettings(count=200, image_size=16),

@@ -37,9 +37,7 @@ class Noisy(TinyBackbone):
         return nn.functional.dropout(super().forward(images), 0.5, training=True)
 
 
-def test_a_model_of_another_forward_is_refused_with_the_weights_of_a_run(
-    stage2: TrainRecipe, tmp_path: Path, quiet: Progress
-) -> None:
+def test_a_model_with_another_forward_is_refused(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
     def built(encoder: nn.Module) -> RegulatedClassifier:
         return RegulatedClassifier(TinyBackbone(), encoder, 10)
 
@@ -56,9 +54,7 @@ def test_a_model_of_another_forward_is_refused_with_the_weights_of_a_run(
     assert refusal(lambda: train(stage2, run.folder, built(namesake()), quiet)) == told
 
 
-def test_an_encoder_of_another_forward_is_refused_with_the_weights_of_a_run(
-    stage1: PretrainRecipe, tmp_path: Path, quiet: Progress
-) -> None:
+def test_an_encoder_with_another_forward_is_refused(stage1: PretrainRecipe, tmp_path: Path, quiet: Progress) -> None:
     run = pretrain(stage1, tmp_path / "run", progress=quiet, encoder=TinyBackbone())
     assert load_encoder(run, encoder=TinyBackbone().train()).training
     told = "encoder " + DIFFERENT.format(run.folder)
@@ -77,7 +73,7 @@ class Counting(TinyBackbone):
         return super().forward(images) * (1 + self.steps)
 
 
-def test_a_network_whose_training_changes_what_no_state_dict_holds_is_not_compared_with_its_own_run(
+def test_a_network_with_state_outside_its_state_dict_is_not_compared_after_training(
     stage1: PretrainRecipe, stage2: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     average = dataclasses.replace(stage2.optimizer, ema=0.9)
@@ -91,7 +87,7 @@ def test_a_network_whose_training_changes_what_no_state_dict_holds_is_not_compar
     assert train(second, run.folder, built(), quiet).final == run.final  # the average had the outputs of a new one
 
 
-def test_the_run_of_a_network_that_answers_otherwise_each_time_is_loaded(
+def test_the_run_of_a_network_with_random_outputs_is_loaded(
     stage2: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     run = train(stage2, tmp_path / "run", RegulatedClassifier(Noisy(), None, 10, mode="none"), quiet)
@@ -99,7 +95,7 @@ def test_the_run_of_a_network_that_answers_otherwise_each_time_is_loaded(
     load_classifier(run, RegulatedClassifier(Noisy(), None, 10, mode="none"))
 
 
-def test_a_network_that_fails_or_answers_nothing_finite_has_no_stored_answers() -> None:
+def test_outputs_are_not_stored_if_the_network_fails_or_they_are_not_finite() -> None:
     for network in (nn.Linear(3, 2), nn.Sequential(TinyBackbone(), Infinite())):
         assert probe_outputs(network, 8) == {}
 
@@ -110,6 +106,6 @@ class Infinite(nn.Module):
 
 
 @pytest.mark.parametrize("damaged", [7, [["x"]], {"a": 1}])
-def test_damaged_answers_are_refused_in_one_line(damaged: object) -> None:
+def test_damaged_outputs_are_refused_in_one_line(damaged: object) -> None:
     reason = refusal(lambda: refuse_other_outputs(Run(Path("run")), "model", TinyBackbone(), {KEY: damaged}))
     assert reason == "run/model.safetensors is damaged: its probe is not lists of numbers"

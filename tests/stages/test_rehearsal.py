@@ -161,7 +161,7 @@ def test_processes_share_the_stimuli_of_a_step() -> None:
     assert torch.equal(torch.stack([first, second], dim=1).flatten(), alone)
 
 
-def test_a_part_of_one_image_that_is_tried_at_every_start_moves_nothing_on(
+def test_trying_a_part_of_one_image_does_not_advance_the_stimuli(
     tmp_path: Path, rehearsing: TrainRecipe, quiet: Progress
 ) -> None:
     training = dataclasses.replace(rehearsing.training, batch_size=2, accumulate=2, epochs=2)
@@ -188,9 +188,7 @@ def test_an_encoder_that_rehearses_forgets_less(tmp_path: Path, rehearsing: Trai
     assert loss_of_stimuli(5.0) < 0.8 * loss_of_stimuli(0.0)
 
 
-def test_a_run_that_was_stopped_goes_on_with_the_next_stimuli(
-    tmp_path: Path, rehearsing: TrainRecipe, quiet: Progress
-) -> None:
+def test_a_stopped_run_resumes_with_the_next_stimuli(tmp_path: Path, rehearsing: TrainRecipe, quiet: Progress) -> None:
     recipe = dataclasses.replace(rehearsing, training=dataclasses.replace(rehearsing.training, epochs=2))
     whole = train(recipe, tmp_path / "whole", progress=quiet).weights()[0]
     with stopped(at=1):
@@ -279,7 +277,7 @@ def test_stimuli_that_were_given_in_python_cannot_be_read_again(
         read_rehearsal(dataclasses.replace(rehearsing, encoder=encoder), make_fabric(CPU), quiet)
 
 
-def test_the_same_images_with_labels_of_ones_own_are_refused(
+def test_the_same_images_with_other_labels_are_refused(
     tmp_path: Path, stage1: PretrainRecipe, rehearsing: TrainRecipe, quiet: Progress
 ) -> None:
     whole = read_stimuli(stage1.stimuli, stage1.seed)
@@ -328,7 +326,7 @@ def test_a_set_that_is_not_held_in_memory_is_refused(
         read_rehearsal(recipe, make_fabric(CPU), quiet)
 
 
-def test_weights_without_the_read_out_are_said_to_be_damaged(
+def test_weights_without_the_read_out_are_reported_as_damaged(
     tmp_path: Path, experience: Run, rehearsing: TrainRecipe, quiet: Progress
 ) -> None:
     folder = tmp_path / "damaged"

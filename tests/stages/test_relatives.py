@@ -46,7 +46,7 @@ def test_a_run_says_what_it_is_and_its_head_has_learned(trained: dict[Relative, 
 
 
 @pytest.mark.parametrize("mode", RELATIVES)
-def test_a_run_is_loaded_and_answers_as_it_did(
+def test_a_loaded_run_gives_the_same_outputs(
     trained: dict[Relative, Run], mode: Relative, photos: Path, tmp_path: Path, quiet: Progress
 ) -> None:
     loaded = load_run(trained[mode].folder)

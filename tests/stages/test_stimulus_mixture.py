@@ -108,7 +108,7 @@ def epochs(recipe: PretrainRecipe, count: int) -> PretrainRecipe:
 # Heads
 
 
-def test_heads_lie_behind_each_other_under_names_of_their_own() -> None:
+def test_heads_are_consecutive_slices_with_distinct_names() -> None:
     sets = [("oasis", VALENCE_AROUSAL), ("oasis", EmotionSpace("category", POLARITY)), ("fi", VOTES), ("oasis", VOTES)]
     heads = heads_of(sets)
     assert [head.name for head in heads] == ["oasis", "oasis-2", "fi", "oasis-3"]
@@ -260,7 +260,7 @@ def test_a_share_is_of_each_published_category_nested_and_leaves_validation_whol
     )
 
 
-def test_what_is_evoked_keeps_a_part_that_is_split_as_the_whole_and_is_told() -> None:
+def test_selecting_what_is_evoked_keeps_the_split_and_is_reported() -> None:
     whole, heard = stimuli("ratings", VALENCE_AROUSAL, 60), Listening()
     everything = split_stimuli(whole, settings(), 0, heard)
     pleasant = split_stimuli(whole, settings(valence="pleasant"), 0, heard)
@@ -273,7 +273,7 @@ def test_what_is_evoked_keeps_a_part_that_is_split_as_the_whole_and_is_told() ->
     ]
 
 
-def test_images_without_the_chosen_label_are_left_out_and_told_once() -> None:
+def test_images_without_the_chosen_label_are_left_out_and_reported_once() -> None:
     votes = np.zeros((12, 8), np.float32)
     votes[np.arange(12), np.arange(12) % 8] = 5
     votes[:3, 7] = 5  # ties
@@ -299,7 +299,7 @@ def test_the_same_image_is_in_the_same_part_whatever_its_label(quiet: Progress) 
 # One set of several
 
 
-def test_sets_lie_behind_each_other_in_memory_and_on_demand() -> None:
+def test_sets_are_concatenated_in_memory_and_on_demand() -> None:
     parts = [image_set(head.space, count) for head, count in zip(HEADS, (3, 4, 5), strict=True)]
     joined = join(parts, HEADS)
     on_demand = join([dataclasses.replace(part, pixels=None) for part in parts], HEADS)
@@ -369,7 +369,7 @@ def test_a_heads_own_metrics_are_those_of_its_slice(union: PretrainRecipe, tmp_p
     assert F.cross_entropy(outputs, images.labels).item() == pytest.approx(run.final["validation"]["photos_loss"])
 
 
-def test_a_stopped_union_goes_on_to_the_same_weights(union: PretrainRecipe, tmp_path: Path, quiet: Progress) -> None:
+def test_a_stopped_union_resumes_to_the_same_weights(union: PretrainRecipe, tmp_path: Path, quiet: Progress) -> None:
     asked = with_weights(union, 1, 1, 2)
     whole = pretrain(asked, tmp_path / "whole", progress=quiet)
     with pytest.raises(InterruptedError):
@@ -425,9 +425,7 @@ def test_one_set_may_come_twice_under_other_labels(
     assert {"oasis_ccc", "oasis-2_accuracy"} < final["validation"].keys()
 
 
-def test_your_own_images_take_the_place_of_the_first_set(
-    union: PretrainRecipe, tmp_path: Path, quiet: Progress
-) -> None:
+def test_your_own_images_replace_the_first_set(union: PretrainRecipe, tmp_path: Path, quiet: Progress) -> None:
     mine = Table("mine", pixels(16), some_labels(CATEGORY, 16))
     run = pretrain(epochs(union, 1), tmp_path / "run", (mine, CATEGORY), quiet)
     assert list(run.final["sets"]) == ["mine", "photos", "ratings"]
@@ -540,7 +538,7 @@ def test_smoke_shrinks_every_set(tmp_path: Path) -> None:
         ("also:\n", r"union\.yaml:1: also: must be a list"),
     ],
 )
-def test_what_is_wrong_in_a_list_is_said_in_one_line_with_line_and_key(tmp_path: Path, text: str, said: str) -> None:
+def test_errors_in_a_list_are_one_line_with_line_and_key(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
         read_recipe(PretrainRecipe, recipe_in(tmp_path, text))
     assert "\n" not in str(caught.value)
@@ -559,7 +557,7 @@ def test_what_is_wrong_in_a_list_is_said_in_one_line_with_line_and_key(tmp_path:
         ("[", r"^also: not valid YAML"),
     ],
 )
-def test_what_is_wrong_on_the_command_line_is_said_in_one_line(tmp_path: Path, given: str, said: str) -> None:
+def test_errors_on_the_command_line_are_one_line(tmp_path: Path, given: str, said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
         read_recipe(PretrainRecipe, recipe_in(tmp_path, UNION), ["--also", given])
     assert "\n" not in str(caught.value)

@@ -41,7 +41,7 @@ def test_a_label_that_all_images_have_or_none_is_not_measured() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_labels_that_are_not_answered_with_numbers_are_not_measured_and_their_loss_is_none(value: float) -> None:
+def test_labels_whose_outputs_are_not_finite_are_not_measured(value: float) -> None:
     z, noisy = answers()
     z[3, 0] = value
     found = label_metrics(z, (noisy > 0.3).float())
@@ -58,12 +58,12 @@ def test_metrics_of_values_are_what_their_names_say() -> None:
     assert found["rmse"] ** 2 == pytest.approx(found["loss"]) == torch.nn.MSELoss()(z, y).item()
 
 
-def test_a_constant_answer_has_no_concordance() -> None:
+def test_a_constant_prediction_has_no_concordance() -> None:
     _, y = answers(outputs=1)
     assert value_metrics(torch.zeros_like(y), y)["ccc"] == 0
 
 
-def test_ratings_that_are_all_alike_are_not_measured() -> None:
+def test_ratings_that_are_all_equal_are_not_measured() -> None:
     z, y = answers(outputs=2)
     y[:, 0] = 0.5
     found = value_metrics(z, y, ("valence", "arousal"))

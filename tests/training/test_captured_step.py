@@ -151,7 +151,7 @@ def test_a_step_has_the_same_bits_whether_it_is_replayed_or_not(optimizer: Optim
     require_equal(captured, uncaptured)
 
 
-def test_a_learned_lambda_is_held_and_let_go_between_replays() -> None:
+def test_a_learned_lambda_is_held_and_released_between_replays() -> None:
     state = state_of(ADAMW, FLOAT)
     assert isinstance(state.model, RegulatedClassifier)
     step, kept = CapturedStep(state, Noting()), list[float]()
@@ -163,7 +163,7 @@ def test_a_learned_lambda_is_held_and_let_go_between_replays() -> None:
     assert len({0.0, *kept[WARM_UP + 3 :]}) == 4
 
 
-def test_what_cannot_be_captured_says_why_and_is_trained_step_by_step() -> None:
+def test_steps_that_cannot_be_captured_are_trained_normally_and_the_reason_is_reported() -> None:
     asked = dataclasses.replace(FLOAT, cuda_graphs=True)
     state = state_of(SGD, asked)
     assert state.uncaptured == "there are none on cpu" and not isinstance(make_step(state, asked), CapturedStep)

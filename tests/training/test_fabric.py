@@ -21,7 +21,7 @@ from emoreg.training.fabric import make_fabric, place, resolve_precision, scorin
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_a_device_that_is_not_there_is_refused_in_one_line(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_device_is_refused_in_one_line(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(UserError, match=rf"training\.device is {device}.*cpu") as caught:
@@ -29,7 +29,7 @@ def test_a_device_that_is_not_there_is_refused_in_one_line(device: Any, monkeypa
     assert "\n" not in str(caught.value)
 
 
-def test_auto_takes_the_processor_where_there_is_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_the_cpu_without_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     fabric = make_fabric(TrainingSettings())
@@ -56,7 +56,7 @@ def give_the_processor(monkeypatch: pytest.MonkeyPatch, *capabilities: str, oned
         (("bf16", "sve"), None, "32-true"),  # ARM, not measured
     ],
 )
-def test_auto_precision_on_a_processor_follows_from_what_it_can_do(
+def test_auto_precision_on_a_cpu_depends_on_its_instructions(
     capabilities: tuple[str, ...], onednn: str | None, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     give_the_processor(monkeypatch, *capabilities, onednn=onednn)
@@ -65,7 +65,7 @@ def test_auto_precision_on_a_processor_follows_from_what_it_can_do(
     assert resolve_precision(TrainingSettings(precision="32-true"), "cpu") == "32-true"
 
 
-def test_a_pytorch_that_does_not_tell_what_the_processor_can_do_means_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_capabilities_from_pytorch_auto_precision_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     give_the_processor(monkeypatch, "avx512_bf16")
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert resolve_precision(TrainingSettings(), "cpu") == "32-true"
@@ -97,7 +97,7 @@ def begun_in(precision: str | None, folder: Path, recipe: TrainRecipe = AUTO, is
         ("64-true", True, "auto", "auto"),
     ],
 )
-def test_a_run_goes_on_in_the_precision_that_it_was_begun_in(
+def test_a_run_continues_in_the_precision_in_which_it_was_started(
     recorded: str | None, is_begun: bool, trained: str, scored: str, tmp_path: Path
 ) -> None:
     run = begun_in(recorded, tmp_path / "run", is_begun=is_begun)
@@ -126,7 +126,7 @@ def test_auto_precision_depends_on_the_device(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(("precision", "is_fused"), [("bf16-mixed", False), ("32-true", True)])
-def test_attention_is_fused_where_that_is_fast(precision: Any, is_fused: bool) -> None:
+def test_attention_is_fused_if_that_is_fast(precision: Any, is_fused: bool) -> None:
     vit = build_backbone(BackboneSettings("vit_tiny_patch16_224", patch_size=8), image_size=16).eval()
     images = torch.rand(2, 3, 16, 16)
     features = vit(images)
@@ -137,7 +137,7 @@ def test_attention_is_fused_where_that_is_fast(precision: Any, is_fused: bool) -
     torch.testing.assert_close(vit(images), features)
 
 
-def test_a_network_that_goes_elsewhere_has_its_fused_attention_again() -> None:
+def test_fused_attention_is_restored_on_another_device() -> None:
     vit = build_backbone(BackboneSettings("vit_tiny_patch16_224", patch_size=8), image_size=16)
     attention = [vars(module) for module in vit.modules() if "fused_attn" in vars(module)]
     attention[0]["fused_attn"] = False  # set by its owner

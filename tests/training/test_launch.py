@@ -125,12 +125,12 @@ def test_a_users_model_with_parameters_that_nothing_uses_is_trained_in_place(
     assert changed == {"backbone.linear.weight", "backbone.linear.bias", "head.weight", "head.bias"}
 
 
-def test_devices_are_no_part_of_what_a_run_is(stage2: TrainRecipe) -> None:
+def test_devices_are_not_part_of_a_runs_identity(stage2: TrainRecipe) -> None:
     assert differences(on(stage2, 1), on(stage2, 2)) == [] and run_id(on(stage2, 1)) == run_id(on(stage2, 2))
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_deterministic_algorithms_are_on_for_a_run_and_afterwards_as_they_were(
+def test_deterministic_algorithms_are_enabled_during_a_run_and_restored(
     stage2: TrainRecipe, tmp_path: Path, quiet: Progress, before: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[bool] = []
@@ -172,7 +172,7 @@ def free_port() -> str:
 
 
 @pytest.mark.thorough
-def test_torchrun_trains_an_encoder_as_one_process_does_and_one_process_speaks(
+def test_torchrun_trains_an_encoder_as_one_process_does_and_only_one_prints(
     stage1: PretrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     optimizer = dataclasses.replace(stage1.optimizer, name="sgd", lr=0.01)
@@ -226,7 +226,7 @@ def test_a_folder_of_another_run_is_refused_by_all_tasks_in_one_line(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("batch_size", "reason"), [(16, "the loss became"), (10_000, "the loss on the test images")])
-def test_a_run_that_diverges_is_told_by_the_leading_task_alone(
+def test_only_the_leading_task_reports_a_run_that_diverges(
     batch_size: int, reason: str, stage2: TrainRecipe, tmp_path: Path
 ) -> None:
     optimizer = dataclasses.replace(stage2.optimizer, lr=1e30)
@@ -241,7 +241,7 @@ def test_a_run_that_diverges_is_told_by_the_leading_task_alone(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [METRICS, WEIGHTS])
-def test_an_error_that_only_the_leading_task_meets_is_told_by_it_and_the_other_says_that_it_ends(
+def test_the_leading_task_reports_its_own_error_and_the_other_says_that_it_ends(
     name: str, stage2: TrainRecipe, tmp_path: Path
 ) -> None:
     recipe, folder = on(dataclasses.replace(stage2, backbone=VIT), 1, epochs=2), tmp_path / "run"
@@ -255,7 +255,7 @@ def test_an_error_that_only_the_leading_task_meets_is_told_by_it_and_the_other_s
 
 
 @pytest.mark.parametrize("error", [UserError("own"), ValueError("own"), RuntimeError("own")])
-def test_an_error_of_a_task_that_does_not_lead_is_told_with_where_it_arose(
+def test_an_error_of_another_task_is_reported_with_its_traceback(
     error: Exception,
     stage2: TrainRecipe,
     tmp_path: Path,
@@ -303,7 +303,7 @@ def started(recipe: TrainRecipe, folder: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-def test_a_signal_stops_all_processes_and_the_same_command_goes_on_to_the_same_numbers(
+def test_a_signal_stops_all_processes_and_the_same_command_resumes_to_the_same_numbers(
     stage2: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     recipe = on(stage2, 2, epochs=12)
@@ -322,7 +322,7 @@ def test_a_signal_stops_all_processes_and_the_same_command_goes_on_to_the_same_n
 
 
 @pytest.mark.slow
-def test_a_run_of_two_processes_goes_on_with_one(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
+def test_a_run_of_two_processes_resumes_with_one(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
     process = started(on(stage2, 2, epochs=12), tmp_path / "run")
     process.kill()
     process.communicate()
@@ -333,7 +333,9 @@ def test_a_run_of_two_processes_goes_on_with_one(stage2: TrainRecipe, tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_is_told_in_one_line(stage2: TrainRecipe, tmp_path: Path, quiet: Progress) -> None:
+def test_a_loss_that_is_not_finite_is_reported_in_one_line(
+    stage2: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
     optimizer = dataclasses.replace(stage2.optimizer, lr=1e30)
     recipe = on(dataclasses.replace(stage2, backbone=VIT, optimizer=optimizer), 2)
     told = refusal(lambda: train(recipe, tmp_path / "run", progress=quiet))
@@ -341,7 +343,7 @@ def test_a_loss_that_is_not_finite_is_told_in_one_line(stage2: TrainRecipe, tmp_
     assert not (tmp_path / "run" / CHECKPOINT).exists()
 
 
-def test_more_devices_than_there_are_or_than_a_batch_has_images_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_devices_than_exist_or_than_images_in_a_batch_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert "finds 2" in refusal(lambda: make_fabric(TrainingSettings(device="cuda"), devices=4))
@@ -350,7 +352,7 @@ def test_more_devices_than_there_are_or_than_a_batch_has_images_are_refused(monk
 
 
 @pytest.mark.parametrize("devices", [2, 3])
-def test_more_processes_than_cores_are_told_of(
+def test_more_processes_than_cores_are_reported(
     devices: int,
     stage2: TrainRecipe,
     tmp_path: Path,
@@ -367,7 +369,7 @@ def test_more_processes_than_cores_are_told_of(
     assert (told in capsys.readouterr().err) == (devices == 3)
 
 
-def test_an_own_model_that_cannot_be_pickled_is_refused_before_a_process_starts(
+def test_a_user_supplied_model_that_cannot_be_pickled_is_refused_before_a_process_starts(
     stage2: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:
     model = own_model()
@@ -388,7 +390,7 @@ class Own:
         ("script.py", "if __name__ == '__main__': train()", None),
     ],
 )
-def test_an_own_model_that_other_processes_would_not_find_is_refused_before_one_starts(
+def test_a_user_supplied_model_that_other_processes_cannot_import_is_refused_before_one_starts(
     file: str | None, text: str, told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     main = ModuleType("__main__")
@@ -407,7 +409,7 @@ def test_an_own_model_that_other_processes_would_not_find_is_refused_before_one_
     launch._require_sendable(np.zeros(3), training)  # from a library
 
 
-def test_mpirun_is_refused_before_anything_is_begun(
+def test_mpirun_is_refused_before_anything_is_started(
     stage2: TrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")

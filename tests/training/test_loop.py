@@ -127,7 +127,7 @@ def test_average_is_the_exponential_mean_of_weights_and_statistics(tmp_path: Pat
     assert not torch.equal(kept.state_dict()["0.norm.running_mean"], model.state_dict()["0.norm.running_mean"])
 
 
-def test_average_lives_where_fabric_put_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_average_is_on_the_models_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change of dtype represents the move to a GPU: both happen in place, in `Fabric.setup`."""
     asked = recipe(OptimizerSettings(lr=0.1, ema=0.9), epochs=1)
     fabric = make_fabric(asked.training)
@@ -210,7 +210,7 @@ def test_the_loop_steps_the_schedule_once_a_batch_and_in_order(tmp_path: Path) -
     assert run.metrics["lr"].tolist() == pytest.approx([0.2 * (1 + math.cos(math.pi * 2 / 6)), 0], abs=1e-7)
 
 
-def test_it_learns_one_batch_by_heart(tmp_path: Path) -> None:
+def test_it_memorises_one_batch(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, images = nn.Sequential(nn.Flatten(), nn.Linear(192, K)), image_set(8)
     asked = recipe(OptimizerSettings(lr=0.05, weight_decay=0.0), epochs=30)
@@ -254,7 +254,7 @@ def test_each_epoch_trains_in_training_mode_after_a_score_in_evaluation(tmp_path
     assert modes == [True] * 8
 
 
-def test_each_epoch_draws_anew_and_the_seed_decides_what(tmp_path: Path) -> None:
+def test_each_epoch_has_new_draws_that_depend_on_the_seed(tmp_path: Path) -> None:
     def draws(folder: str, seed: int) -> list[float]:
         drawn: list[float] = []
 
@@ -326,7 +326,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_bits_whatever_its_optimi
 
 
 @pytest.mark.parametrize(("name", "setting", "own"), [("sgd", "fused", None), ("muon", "capturable", False)])
-def test_which_kernels_make_a_step_is_not_taken_from_a_checkpoint(
+def test_the_choice_of_kernels_is_not_restored_from_a_checkpoint(
     name: Any, setting: str, own: bool | None, tmp_path: Path
 ) -> None:
     """It depends on the device; earlier versions stored that they had chosen none."""
@@ -344,7 +344,7 @@ def test_which_kernels_make_a_step_is_not_taken_from_a_checkpoint(
     assert all(group[setting] is own for group in state.optimizer.optimizer.param_groups)
 
 
-def test_a_rate_that_follows_the_batch_is_said_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_learning_rate_that_depends_on_the_batch_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     progress, lines = Progress(quiet=True), list[str]()
     monkeypatch.setattr(progress, "detail", lines.append)
     _, run = fit_in(
@@ -364,7 +364,7 @@ def test_a_step_may_have_two_thousand_images(tmp_path: Path) -> None:
 # Progressive resizing
 
 
-def test_a_training_that_grows_sees_each_size_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_progressive_resizing_sees_each_size_and_resumes_where_it_stopped(tmp_path: Path) -> None:
     sizes: list[int] = []
 
     def loss_of(model: nn.Module, batch: Batch) -> Tensor:
@@ -390,7 +390,7 @@ def test_a_training_that_grows_sees_each_size_and_goes_on_where_it_stopped(tmp_p
         assert torch.equal(one, other)
 
 
-def test_a_network_of_one_size_refuses_to_begin_smaller(tmp_path: Path) -> None:
+def test_a_network_with_a_fixed_size_refuses_smaller_images(tmp_path: Path) -> None:
     vit = build_backbone(BackboneSettings("vit_tiny_patch16_224", patch_size=4), 8)
     model = nn.Sequential(vit, nn.Linear(192, K))
     with pytest.raises(UserError, match=r"training\.initial_scale is 0\.5.* 8 pixels.*set it to 1") as caught:

@@ -78,14 +78,14 @@ def test_learning_rates_follow_the_prefix_of_the_name() -> None:
         assert lr == pytest.approx(0.1 * factor), name
 
 
-def test_frozen_parameters_are_left_to_themselves() -> None:
+def test_frozen_parameters_are_left_out() -> None:
     model = RegulatedClassifier(TinyBackbone(), TinyBackbone(), K, freeze_encoder=True)
     found = grouped(model, OptimizerSettings(), {"encoder.": 0.5})
     assert set(found) == {name for name, _ in model.named_parameters() if not name.startswith("encoder.")}
 
 
 @pytest.mark.parametrize(("name", "times"), [("sgd", 4.0), ("adamw", 2.0), ("muon", 2.0)])
-def test_the_rate_follows_the_batch_where_the_recipe_says_for_which_batch_it_is(name: Any, times: float) -> None:
+def test_the_learning_rate_scales_with_the_batch_if_the_recipe_specifies_its_batch(name: Any, times: float) -> None:
     model = RegulatedClassifier(TinyBackbone(), None, K, mode="none")
     given, scaled = OptimizerSettings(name, lr=0.1), OptimizerSettings(name, lr=0.1, lr_per_batch=512)
     for settings, lr in ((given, 0.1), (scaled, 0.1 * times)):
@@ -96,7 +96,7 @@ def test_the_rate_follows_the_batch_where_the_recipe_says_for_which_batch_it_is(
     assert scaled.describe_lr(2048) == f"learning rate {0.1 * times:g} = 0.1 · {ratio} images per step"
 
 
-def test_fused_kernels_are_used_on_cuda_alone() -> None:
+def test_fused_kernels_are_used_on_cuda_only() -> None:
     for settings in (OptimizerSettings("sgd"), OptimizerSettings("adamw")):
         for device, fused in (("cuda", True), ("cpu", None)):
             optimizer = make_optimizer(nn.Linear(2, 2), settings, {}, 8, torch.device(device))
@@ -210,7 +210,7 @@ def test_the_shortest_trainings_have_a_schedule_too(schedule: Any) -> None:
 # Average
 
 
-def test_no_average_is_made_unless_it_is_asked_for() -> None:
+def test_no_average_is_made_unless_requested() -> None:
     assert make_average(nn.Linear(2, 2), None) is None
 
 

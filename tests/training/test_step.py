@@ -25,7 +25,7 @@ from narrow import present
 from tiny_backbone import TinyBackbone
 
 
-def test_what_is_compiled_on_a_gpu_is_replayed_as_cuda_graphs() -> None:
+def test_compiled_code_is_replayed_as_cuda_graphs_on_a_gpu() -> None:
     gpu, asked = torch.device("cuda"), TrainingSettings(compile=True)
     assert compile_mode(asked, gpu, True) == "reduce-overhead"
     assert compile_mode(asked, torch.device("cpu"), False) == "default"
@@ -37,7 +37,7 @@ def test_what_is_compiled_on_a_gpu_is_replayed_as_cuda_graphs() -> None:
     assert compile_mode(whole, gpu, False) == "reduce-overhead"
 
 
-def test_what_is_trained_has_the_attention_that_is_fast_there() -> None:
+def test_training_uses_the_attention_that_is_fast_on_the_device() -> None:
     vit = build_backbone(BackboneSettings("vit_tiny_patch16_224", patch_size=8), image_size=16)
     recipe = TrainRecipe(training=TrainingSettings(device="cpu", precision="bf16-mixed"))
     make_state(make_fabric(recipe.training), vit, squared, recipe, batch_size=2, steps=1)
@@ -69,7 +69,7 @@ def squared(model: nn.Module, batch: Batch) -> Tensor:
     return model(batch.images).square().mean()
 
 
-def test_what_was_compiled_for_one_run_serves_the_next(compilations: list[bool]) -> None:
+def test_compiled_code_is_reused_by_the_next_run(compilations: list[bool]) -> None:
     """Models with other weights and loss functions of the same kind, each with its own result and gradients."""
     batch = Batch(torch.randn(4, 3, 8, 8), torch.arange(4) % 3, torch.arange(4))
     counts: list[int] = []
@@ -154,7 +154,7 @@ def test_a_step_in_parts_is_that_of_the_whole_batch(parts: int) -> None:
 
 
 @pytest.mark.parametrize("is_alone", [False, True])
-def test_each_group_of_parameters_is_clipped_by_itself(is_alone: bool) -> None:
+def test_each_group_of_parameters_is_clipped_separately(is_alone: bool) -> None:
     """A large gradient elsewhere must not shorten the step of a branch; without groups it does."""
     settings = OptimizerSettings(lr=1.0, momentum=0, weight_decay=0, schedule="constant", warmup=0, clip_norm=0.5)
     recipe = TrainRecipe(optimizer=settings, training=TrainingSettings(device="cpu", precision="32-true"))

@@ -124,8 +124,8 @@ def keep_moments(encoder: nn.Module, fresh: nn.Module) -> None:
         deviation = values.std(correction=0)
         factor = own.std(correction=0) / deviation if deviation > 0 else torch.zeros_like(deviation)
         own.copy_(values * factor + own.mean())
-    for own, drawn in zip(encoder.buffers(), fresh.buffers(), strict=True):
-        own.copy_(drawn)
+    for buffer, drawn_buffer in zip(encoder.buffers(), fresh.buffers(), strict=True):
+        buffer.copy_(drawn_buffer)
 
 
 def _filter_norms(weight: Tensor) -> Tensor:

@@ -29,15 +29,11 @@ def inputs_of(
         own_images: user-supplied images that replace the recipe's target or stimuli.
         model: user-supplied classifier that replaces the recipe's.
     """
-    sections, given = dict(recipe.sections), None
-    contents: dict[str, Contents | None] = {}
+    own_section = "stimuli" if isinstance(recipe, PretrainRecipe) else "target"
+    given = None if own_images is None else own_section
+    contents = {section: contents_of(settings) for section, settings in recipe.sections.items() if section != given}
     if own_images is not None:
-        given = "stimuli" if isinstance(recipe, PretrainRecipe) else "target"
-        del sections[given]
-    for section, settings in sections.items():
-        contents[section] = contents_of(settings)
-    if own_images is not None and given is not None:
-        contents[given] = contents_of_given(own_images)
+        contents[own_section] = contents_of_given(own_images)
     data = {section: each for section, each in contents.items() if each is not None}
     if model is not None:
         experiences = experiences_of(model)

@@ -55,7 +55,7 @@ def test_what_learns_by_its_own_rule_is_in_no_optimiser_and_in_no_clipped_group(
 
 
 @pytest.mark.parametrize("mode", RELATIVES)
-def test_the_loss_is_that_of_the_answers_and_trains_trunk_and_head(mode: Relative) -> None:
+def test_the_loss_is_cross_entropy_and_trains_trunk_and_head(mode: Relative) -> None:
     classifier = classifier_of(mode).train()
     classifier.backbone.get_submodule("dropout").eval()
     loss_of = RegulationLoss(classifier)
@@ -98,7 +98,7 @@ def test_combinations_without_meaning_are_refused() -> None:
     assert wrong.startswith("classifier: must be in mode embp, bel or liaenn, not none")
 
 
-def test_a_mode_may_be_called_as_reports_call_it() -> None:
+def test_modes_may_have_their_names_in_reports() -> None:
     given: Any = "LiAENN"
     assert RegulatedClassifier(TinyBackbone(), None, 3, mode=given).mode == "liaenn"
 

@@ -15,11 +15,11 @@ def test_the_mean_pixel_is_that_of_the_pixels_before_they_were_normalised() -> N
     torch.testing.assert_close(mean_pixel(normalise(pixels)), expected)
 
 
-def test_what_is_no_image_has_no_mean_pixel() -> None:
+def test_inputs_that_are_not_images_have_no_mean_pixel() -> None:
     assert refusal(lambda: mean_pixel(torch.zeros(2, 7))).startswith("images: must be images (B, 3, H, W), not (2, 7)")
 
 
-def test_anxiety_is_mean_pixel_plus_error_and_confidence_what_it_has_fallen_by() -> None:
+def test_anxiety_is_mean_pixel_plus_error_and_confidence_its_decrease() -> None:
     mood, black = Mood(), normalise(torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
     for errors, anxiety, confidence in (([0.3, 0.5], 0.4, 0.0), ([0.1, 0.1], 0.1, 0.3)):
         loss = mood.sense(black, torch.tensor(errors))
@@ -32,7 +32,7 @@ def test_anxiety_is_mean_pixel_plus_error_and_confidence_what_it_has_fallen_by()
     assert mood.anxiety.item() == pytest.approx(0.1, abs=1e-6)
 
 
-def test_parts_of_a_batch_make_the_mood_of_the_whole() -> None:
+def test_parts_of_a_batch_have_the_mood_of_the_whole() -> None:
     images = normalise(torch.arange(4 * 3 * 4, dtype=torch.uint8).view(4, 3, 2, 2) * 5)
     errors = torch.tensor([0.1, 0.2, 0.3, 0.9])
     whole, parts = Mood(), Mood()
