@@ -472,7 +472,7 @@ def test_a_checkpoint_of_anything_else_says_so(saved: Run, content: bytes) -> No
     assert "is damaged" in refusal(saved.load_checkpoint) and "delete it" in refusal(saved.load_checkpoint)
 
 
-@pytest.mark.parametrize("content", [torch.ones(3), [1, 2], None])
+@pytest.mark.parametrize("content", [torch.ones(3), [1, 2], None, [], {}, {"format": 1}, {"rows": 3}])
 def test_a_checkpoint_that_is_no_state_says_so(saved: Run, content: object) -> None:
     torch.save(content, saved.folder / CHECKPOINT)
     assert "is damaged" in refusal(saved.load_checkpoint)

@@ -262,7 +262,7 @@ def _outlook(folder: Path, recipe: PretrainRecipe | TrainRecipe) -> str:
         return f"{folder}: a new run"
     if (divergence := run.divergence) is not None:
         raise divergence
-    checkpoint, epochs = run.load_checkpoint(), recipe.training.epochs  # which raises if the checkpoint is damaged
+    checkpoint, epochs = run.load_checkpoint(), recipe.training.epochs
     epoch = 1 if checkpoint is None else min(len(checkpoint["rows"]) + 1, epochs)
     return f"{folder}: resumes in epoch {epoch} of {epochs}; what follows is for the whole run"
 

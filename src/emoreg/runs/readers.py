@@ -47,6 +47,8 @@ def read_state(path: Path) -> dict[str, Any]:
             reason = "truncated, or it holds code, which is never run"
         raise UserError(f"{path} is damaged ({reason}); delete it to start this run over") from None
     _refuse_later_format(path, state)
+    if not isinstance(state.get("rows"), list):
+        raise UserError(f"{path} is damaged ('rows' does not hold metrics); delete it to start this run over")
     return state
 
 
