@@ -120,9 +120,8 @@ def test_a_run_that_was_stopped_in_its_first_epoch_has_no_metrics_yet(run: Run) 
 
 
 def test_a_path_that_is_not_unicode_can_be_written_and_read_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        sys, "argv", ["emoreg", "train", "caf\udce9.yaml"]
-    )  # bytes in Latin-1, as Python represents them
+    command = ["emoreg", "train", "caf\udce9.yaml"]  # a byte of Latin-1, as Python represents it
+    monkeypatch.setattr(sys, "argv", command)
     run.record_session({})
     assert run.environment[-1]["command"] == "emoreg train caf\udce9.yaml"
 

@@ -179,7 +179,7 @@ def test_a_running_service_is_used_as_it_is(
     with shared_gpus(2, listening := Listening()) as environments:
         assert environments == [{VISIBLE: "0"}] * 2
     (line,) = listening.lines
-    assert line.endswith("if the one that is running works") and not log.exists()
+    assert line.endswith("if the one that was started earlier works") and not log.exists()
 
 
 def test_the_service_ends_with_a_process_that_is_killed(log: Path) -> None:

@@ -250,13 +250,13 @@ def power(
     else:
         pilot = _open(study, runs).table
         spreads = spreads_of(pilot)
-    usable = [spread for spread in spreads if without_spread(spread) is None]
-    reasons = [reason for spread in spreads if (reason := without_spread(spread)) is not None]
-    if not usable:
-        raise UserError("; ".join(reasons))
-    for reason in reasons:
-        show(printable(reason))
-    for spread in usable:
+    reasons = [without_spread(spread) for spread in spreads]
+    if None not in reasons:
+        raise UserError("; ".join(reason for reason in reasons if reason is not None))
+    for spread, reason in zip(spreads, reasons, strict=True):
+        if reason is not None:
+            show(printable(reason))
+            continue
         family = spread if arms is None else dataclasses.replace(spread, arms=arms)
         show(power_table(family, effect, seeds, looks, pilot))
 

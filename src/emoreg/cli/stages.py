@@ -100,10 +100,11 @@ def train(
         print_edition(recipe)
         was_finished = Run(folder).is_finished
         run = train_classifier(filled, folder, progress=progress)
-        split = "test" if run.final["test"] else "validation"
-        metrics = run.final[split] or {}
+        final = run.final  # read from its file
+        split = "test" if final["test"] else "validation"
+        metrics = final[split] or {}
         _print_metrics(f"{split} split", metrics, run)
-        _print_confusion(metrics, run.final["classes"], run.folder, writes=not was_finished)
+        _print_confusion(metrics, final["classes"], run.folder, writes=not was_finished)
     return 0
 
 

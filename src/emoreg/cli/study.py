@@ -110,7 +110,7 @@ def print_outcome(study: Study, table: pd.DataFrame, out: Path) -> int:
 
 
 def _print_lost(table: pd.DataFrame, out: Path) -> int:
-    """List failed, diverged and blocked runs; return the exit code, 1 unless only classifiers, if any, diverged."""
+    """List failed, diverged and blocked runs; return the exit code, 1 if a run failed or an encoder diverged."""
     from emoreg.study.columns import RunStatus, each_once
     from emoreg.study.scheduler import read_failures
 

@@ -12,8 +12,10 @@ from emoreg.errors import SettingError
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """Random changes to training images, drawn separately for each image. They are applied in this order: crop, flip,
-    policy, jitter, erase, cutout, then mixup or CutMix."""
+    """Random changes to training images, drawn separately for each image.
+
+    They are applied in this order: crop, flip, policy, jitter, erase, cutout, then mixup or CutMix.
+    """
 
     crop_padding: int = 4
     """Zero padding in pixels before a random crop back to size; 0 for no crop (He et al. 2016 use 4)."""

@@ -215,7 +215,7 @@ def read_values(kind: type, path: Path) -> tuple[dict[str, Any], dict[str, int]]
 
 
 def typed_values(kind: type, values: Any, lines: Mapping[str, int], path: Path) -> dict[str, Any]:
-    """Return the values and lines of `read_yaml` if they have the keys and types of `kind`.
+    """Convert the values that `read_yaml` returns, None for an empty file, to the keys and types of `kind`.
 
     Raises:
         SettingError: unknown key or wrong type; names file, line and key.
@@ -266,7 +266,7 @@ def _section(kind: type, values: Any, place: str, root: type) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         hint = "; leave it out for the defaults" if values is None else ""
         if isinstance(values, str) and not place:
-            hint = "; write 'key: value', with a blank after the colon"
+            hint = "; write 'key: value', with a space after the colon"
         raise SettingError(place, f"must be a mapping of keys to values, not {shown(values)}{hint}")
     hints = get_type_hints(kind)
     typed = {}

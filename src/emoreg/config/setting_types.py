@@ -156,7 +156,7 @@ def _scalar(wanted: Any, value: Any, key: str) -> Any:
 
 
 def _word(words: tuple[str, ...], value: Any, key: str) -> str:
-    """Return the value if it is among the words, which are modes, with names in reports, if `learned` or `bel` is."""
+    """Return the word that a value stands for; words that include `learned` or `bel` are modes, with report names."""
     are_modes = "learned" in words or "bel" in words
     hint = ""
     if isinstance(value, str):

@@ -44,7 +44,7 @@ class Run:
     | recipe.yaml | every setting |
     | inputs.json | checksums of its images and stage-1 weights, see `runs.inputs` |
     | environment.json | versions, git revision, hardware, command; one entry per start or restart |
-    | seen.bin | a checksum of every training image, see `stages.leaks`; not for sets larger than memory |
+    | seen.bin | a checksum of every training image, see `stages.leaks`; in stage 2 only for sets kept in memory |
     | metrics.csv | one row per epoch |
     | checkpoint.pt | everything needed to resume; deleted when the run is finished |
     | model.safetensors | the final weights; the file's metadata says how to use them |
@@ -166,7 +166,7 @@ class Run:
         """Inputs that the run was started with, if known: earlier versions of emoreg recorded only stage-1 weights.
 
         Raises:
-            UserError: the file is damaged.
+            UserError: inputs.json, or environment.json in its absence, is damaged.
         """
         path = self.folder / INPUTS
         if path.exists():

@@ -90,7 +90,7 @@ class Trackers:
         return sent
 
     def _update_tracker(self, name: TrackerName, rows: Sequence[Row], final: Mapping[str, Any] | None) -> bool | None:
-        """Send what a tracker lacks; return whether it was sent, or None if there was nothing to send."""
+        """Send what a tracker lacks; return whether it was sent, or None if it lacks nothing, pauses or is off."""
         is_resting = self._is_resting(name, final is not None)
         if is_resting and final is None:
             return None

@@ -72,14 +72,14 @@ def _visible_gpus() -> list[str]:
 
 
 def _service(stack: contextlib.ExitStack) -> tuple[str, Mapping[str, str]]:
-    """Start the service until the stack is closed, unless it is running already.
+    """Start the service until the stack is closed, unless one was started earlier.
 
     Returns:
-        A description of how GPUs are shared, and the environment variables for using the service; no variables if it
-        was running already or does not work.
+        A description of how GPUs are shared, and the environment variables for using the service; no variables if one
+        was started earlier, or if it does not work.
     """
     if PIPES in os.environ or os.access(f"{USUAL_PIPES}/control", os.W_OK):  # it may be another user's
-        return f"by {SERVICE}, if the one that is running works", {}
+        return f"by {SERVICE}, if the one that was started earlier works", {}
     control = shutil.which(CONTROL)
     if control is None:
         return f"and take turns: {CONTROL}, by which they would run at the same time, is not installed", {}

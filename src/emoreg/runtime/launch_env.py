@@ -57,9 +57,9 @@ def refuse_other_launchers(what: str) -> None:
 def _other() -> tuple[str, int, int] | None:
     """Return another launcher's name, this process's rank and the number of processes; None if there is none."""
     for name, sets in OTHERS.items():
-        for size, rank, *more in sets:
-            if _number(size) > 1 and all(variable in os.environ for variable in (rank, *more)):
-                return name, _number(rank), _number(size)
+        for size, own_rank, *more in sets:
+            if _number(size) > 1 and all(variable in os.environ for variable in (own_rank, *more)):
+                return name, _number(own_rank), _number(size)
     return None
 
 

@@ -51,7 +51,10 @@ def is_guarded() -> bool:
 
 
 def without_guard() -> str | None:
-    """Return a note if processes will not import the script, which may define or register things; None if they will."""
+    """Return a note if processes will not import the script, which may define or register things.
+
+    None if they will, or if there is no script.
+    """
     path = script()
     if path is None or is_guarded():
         return None
