@@ -13,7 +13,7 @@ from emoreg.config.augment import AugmentSettings
 from emoreg.config.loss import LossSettings
 from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.read_recipe import setting_keys
-from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.config.recipe import PretrainRecipe, TrainRecipe, with_stems
 from emoreg.config.schema import BackboneSettings, EncoderSettings, RegulationSettings, StimuliSettings, TargetSettings
 from emoreg.config.training import TrainingSettings
 from emoreg.errors import SettingError
@@ -202,6 +202,11 @@ def test_the_ends_of_the_ranges_are_allowed() -> None:
     regulated(EncoderSettings(lr_factor=0), LossSettings(emotional=1, non_emotional=1), mode="random", lr_factor=0)
 
 
+def test_a_recipe_whose_stems_are_resolved_is_not_made_again() -> None:
+    for recipe in (PretrainRecipe(), regulated(EncoderSettings(backbone=BackboneSettings("resnet8")), mode="fixed")):
+        assert with_stems(resolved := with_stems(recipe)) is resolved
+
+
 def test_settings_cannot_be_changed_in_place() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         TrainRecipe().seed = 1  # type: ignore[misc]
@@ -213,7 +218,9 @@ def test_the_help_explains_every_setting_with_its_default(
 ) -> None:
     with pytest.raises(SystemExit):
         main([command, "--help"])
-    options = capsys.readouterr().out.split("\n  --")
+    shown = capsys.readouterr().out
+    assert ",:\n" not in shown, "the first line of a class's docstring is the title of a section"
+    options = shown.split("\n  --")
     explained = {option.split()[0]: " ".join(option.split()) for option in options}
     for key in setting_keys(kind):
         text = explained[key].split("(default:")[0]

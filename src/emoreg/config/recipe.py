@@ -341,10 +341,11 @@ def with_stems(recipe: AnyRecipe) -> AnyRecipe:
     """Return the recipe with every `stem: auto` resolved for the image size of its stage."""
     sets: list[StimuliSettings | TargetSettings] = [*recipe.sections.values()]
     size = sets[0].image_size
-    if isinstance(recipe, TrainRecipe) and recipe.encoder.backbone is not None:
-        backbone = recipe.encoder.backbone.for_images(size)
-        recipe = replace(recipe, encoder=replace(recipe.encoder, backbone=backbone))
-    return replace(recipe, backbone=recipe.backbone.for_images(size))
+    # `replace` checks a recipe anew, which takes most of the time in which studies compute the ids of their runs.
+    encoder = recipe.encoder.backbone if isinstance(recipe, TrainRecipe) else None
+    if isinstance(recipe, TrainRecipe) and encoder is not None and encoder.stem == "auto":
+        recipe = replace(recipe, encoder=replace(recipe.encoder, backbone=encoder.for_images(size)))
+    return replace(recipe, backbone=recipe.backbone.for_images(size)) if recipe.backbone.stem == "auto" else recipe
 
 
 def identity(recipe: Recipe, contents: Mapping[str, Contents] | None = None) -> dict[str, Any]:
