@@ -67,6 +67,14 @@ def test_joining_keeps_the_row_in_which_a_run_has_come_furthest(
             assert merged([(name, tables[name]) for name in pair])["status"].tolist() == [further]
 
 
+@pytest.mark.parametrize("status", [None, "unheard of"])
+def test_joining_prefers_any_known_status_to_another(table_of: Callable[..., pd.DataFrame], status: str | None) -> None:
+    table = table_of("one", 0).iloc[[0]]
+    tables = ("one", table.assign(status=status)), ("two", table.assign(status="waiting"))
+    for pair in (tables, tables[::-1]):
+        assert merged(pair)["status"].tolist() == ["waiting"]
+
+
 def test_suites_scored_later_are_joined_with_earlier_ones(table_of: Callable[..., pd.DataFrame]) -> None:
     table = table_of("one", 0).iloc[[0]]
 

@@ -41,7 +41,8 @@ def merged(tables: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
             raise UserError(f"{name} cannot be joined: a run has no id")
     names = [name for name, table in tables for _ in range(len(table))]
     rows: Any = stacked(table for _, table in tables)
-    ranks, is_result = rows["status"].map(RANKS).tolist(), has_result(rows).tolist()
+    ranks = [RANKS.get(status, len(RANKS)) for status in rows["status"]]  # a status may be missing or unknown
+    is_result = has_result(rows).tolist()
     kept: dict[tuple[str, str | None], int] = {}
     for number, row in enumerate(rows[["id", "variant"]].itertuples(index=False)):
         key = row.id, row.variant if isinstance(row.variant, str) else None
