@@ -65,7 +65,7 @@ IDENTITY: Mapping[str, pa.DataType] = {
     # none (Backbone), fixed, random, learned, random_learned, ensemble, wide, transfer, unregulated, embp, bel, liaenn;
     # null in stage 1
     "mode": TEXT,
-    "experience": TEXT,  # affect or one of its twins; null without an emotional encoder
+    "experience": TEXT,  # affect or one of its twins; null for Backbone, ensemble, wide and the relatives
     "variant": TEXT,  # label; null without variants, and for networks that they do not apply to
     "stimuli": TEXT,  # label of the sets of stage 1; null without stage 1
     "target": TEXT,

@@ -23,7 +23,7 @@ def score_runs(
     Args:
         planned: from `plan_runs`, or a part of it, with the current roots of the images.
         suites: with their options.
-        out: the study's folder; failures are recorded there with their traceback, until the scorings are done.
+        out: the study's folder; failures are recorded there with their traceback, until they are done or dropped.
         pool: does the scorings. The caller closes it.
         progress: shows one task for all.
 

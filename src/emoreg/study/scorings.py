@@ -79,7 +79,7 @@ def check_scorable(left: Sequence[PlannedRun], jobs: Sequence[PlannedScoring], s
         suites: of the study.
 
     Raises:
-        UserError: a library is not installed, the images of a target are too small, or an other set is missing.
+        UserError: a library is not installed, the images of a target are too small, or a set of a suite is missing.
     """
     from emoreg.suites.corruptions import check_size
     from emoreg.suites.score import require_libraries

@@ -23,7 +23,7 @@ def suite_columns(run: Run, suites: Sequence[Suite]) -> dict[str, Any]:
     """The columns of a finished run of stage 2, for all suites that it has a readable result of."""
     results: list[SuiteResult] = []
     for suite in suites:
-        with contextlib.suppress(UserError):  # a damaged result is scored again
+        with contextlib.suppress(UserError):  # a damaged result; scoring reports it
             if (result := read_result(run, suite)) is not None:
                 results.append(result)
     if not results:

@@ -97,7 +97,7 @@ class Trial:
         number: from 1.
         values: by dotted key.
         recipes: one per seed; they leave the test split unseen.
-        chosen: the recipe to write if this trial is the best, which does score the test split.
+        chosen: the recipe to write if this trial is the best, with `seed` and `target.test` of the sweep's recipe.
     """
 
     number: int

@@ -21,7 +21,7 @@ from emoreg.suites.options import CalibrationOptions
 from emoreg.suites.scored import Scored
 from emoreg.suites.subject import Outputs, Subject, checksum_of
 
-MAX_TEMPERATURE = 100.0  # its inverse is the minimum; at these limits outputs are one-hot or uniform
+MAX_TEMPERATURE = 100.0  # its inverse is the minimum; at these limits outputs are almost one-hot or uniform
 MIN_IMAGES = 4  # for two halves
 
 

@@ -30,7 +30,7 @@ def score(subject: Subject, options: OutOfDistributionOptions) -> Scored:
         FPR95 is the share of other images above the threshold that 95 % of the own images pass.
 
     Raises:
-        UserError: an other set is missing, cannot be read, or is the run's own.
+        UserError: one of the other sets is missing, cannot be read, or is the run's own.
     """
     own = drawn(subject.scored, options.images, options.seed)
     known = _scores(subject.predict(own))

@@ -31,12 +31,12 @@ def score(subject: Subject, options: TransferOptions) -> Scored:
     """Compute the accuracy of linear classifiers on the test images of other sets.
 
     Returns:
-        backbone_accuracy, from the features f(x) of the backbone, which have the same number in all arms; accuracy,
-        from f(x) and, with an emotional branch, e(x) side by side. Both as means over the sets and for each of them,
-        such as <set>_backbone_accuracy.
+        backbone_accuracy, from the features f(x) of the backbone, whose number is the same in all arms except wide;
+        accuracy, from f(x) and, with an emotional branch, e(x) side by side. Both as means over the sets and for each
+        of them, such as <set>_backbone_accuracy.
 
     Raises:
-        UserError: an other set is missing, cannot be read, or is the run's own.
+        UserError: one of the other sets is missing, cannot be read, or is the run's own.
     """
     own = checksum_of(drawn(subject.scored, options.images, options.seed))
     figures: dict[str, float] = {}
