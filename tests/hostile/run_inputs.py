@@ -200,6 +200,7 @@ CHECKPOINTS: tuple[tuple[str, Change], ...] = (
     ("an epoch without losses", state_with(lambda state: state.update(rows=[], begun=BEGUN | {"losses": [1.0]}))),
     ("an epoch with more in it", state_with(lambda state: state.update(rows=[], begun=BEGUN | {"more": 1}))),
     ("draws that are none", state_with(lambda s: s.update(rows=[], begun=BEGUN | {"draws": {"cpu": torch.ones(3)}}))),
+    ("draws that are a tensor", state_with(lambda s: s.update(rows=[], begun=BEGUN | {"draws": torch.ones(3)}))),
     ("a folder", written(CHECKPOINT, Path.mkdir)),
     ("a link to an endless file", written(CHECKPOINT, lambda path: path.symlink_to("/dev/zero"))),
     ("a pipe that nobody writes to", written(CHECKPOINT, os.mkfifo)),

@@ -153,13 +153,17 @@ def test_an_intact_checkpoint_is_resumed(stopped: Run, stage2: TrainRecipe, quie
     assert len(train(stage2, stopped.folder, progress=quiet).metrics) == 3
 
 
+BEGUN = {"steps": 0, "seconds": 0.0, "losses": torch.zeros(99), "draws": None}
+
+
 @pytest.mark.parametrize(
     ("part", "value", "message"),
     [
         ("rows", "x", "'rows' does not hold metrics"),
         ("seconds", None, "'seconds' is not a number"),
         ("begun", {"steps": 1}, "'begun' does not describe an epoch"),
-        ("begun", {"steps": 0, "seconds": 0.0, "losses": torch.zeros(99), "draws": None}, "in an epoch of 99 steps"),
+        ("begun", BEGUN, "in an epoch of 99 steps"),
+        ("begun", BEGUN | {"draws": torch.ones(3)}, "'begun.draws' does not hold states of random generators"),
         ("schedule", {"last_epoch": "x"}, "schedule.last_epoch has another type"),
         ("optimizer", {"state": {}, "param_groups": []}, "optimizer.param_groups has another type"),
         ("model", {"head.weight": torch.full((10, 64), float("nan"))}, "head.weight holds NaN"),

@@ -170,12 +170,13 @@ def _history(saved: Mapping[str, Any], device: torch.device) -> History:
         return History(rows, seconds)
     if not isinstance(begun, dict) or begun.keys() != {"steps", "seconds", "losses", "draws"}:
         raise ValueError("'begun' does not describe an epoch")
-    steps, losses, draws = begun["steps"], begun["losses"], begun["draws"] or ()
+    steps, losses, draws = begun["steps"], begun["losses"], begun["draws"]
     if not isinstance(losses, Tensor) or losses.ndim != 1 or losses.dtype != torch.float32:
         raise ValueError("'begun.losses' does not hold losses")
     if not isinstance(begun["seconds"], int | float) or type(steps) is not int or not 0 <= steps <= len(losses):
         raise ValueError("'begun.steps' is not a number of steps")
     try:
+        draws = draws or ()
         for states in draws:
             dtypes = {state.dtype for state in states.values()}
             if not states.keys() <= {"cpu", "cuda", "mps"} or dtypes != {torch.uint8}:
