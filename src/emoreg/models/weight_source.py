@@ -29,10 +29,11 @@ UNUSED = ("num_classes", "img_size", "in_chans", "drop_rate", "num_features")
 
 def with_sources(recipe: AnyRecipe) -> AnyRecipe:
     """Replace names of places in a recipe's backbones; see `resolve_source`."""
+    recipe = replace(recipe, backbone=resolve_source(recipe.backbone))
     if isinstance(recipe, TrainRecipe) and recipe.encoder.backbone is not None:
         own = resolve_source(recipe.encoder.backbone, "encoder.backbone")
         recipe = replace(recipe, encoder=replace(recipe.encoder, backbone=own))
-    return replace(recipe, backbone=resolve_source(recipe.backbone))
+    return recipe
 
 
 def is_source(name: str) -> bool:

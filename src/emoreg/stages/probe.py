@@ -74,8 +74,9 @@ def _outputs(network: nn.Module, image_size: int) -> list[Tensor] | None:
     shape = (IMAGES, 3, image_size, image_size)
     pixels = np.frombuffer(hashlib.shake_256(b"probe").digest(int(np.prod(shape))), np.uint8).reshape(shape)
     device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
-    images = normalise(torch.from_numpy(pixels.copy())).to(device)
+    images = normalise(torch.from_numpy(pixels.copy()))
     try:
+        images = images.to(device)
         with torch.autocast(device.type, enabled=False):
             if isinstance(network, RegulatedClassifier):
                 outputs = [part for part in network(images, whole=True)[:3] if part is not None]

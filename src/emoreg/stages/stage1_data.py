@@ -130,12 +130,12 @@ def _split_sets(
             stimuli = Stimuli(table.name, table.images, (Labels(space, table.labels),))
             chosen = dataclasses.replace(settings, labels="published")
         else:
-            stimuli = read_stimuli(settings, recipe.seed)
             if settings.name in WITH_CLASSES and verbose:
                 progress.say(
                     f"{settings.name}: its classes are the stimuli of stage 1; they are not emotions, and only serve "
                     "positive controls"
                 )
+            stimuli = read_stimuli(settings, recipe.seed)
             if verbose:
                 progress.tell(stimuli.notes, stimuli.left_out)
         splits.append(split_stimuli(stimuli, chosen, recipe.seed, progress, recipe.edition))
