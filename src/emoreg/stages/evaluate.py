@@ -111,16 +111,16 @@ def _read(
     run: Run, recipe: TrainRecipe, data: str | Path | None, classes: tuple[str, ...], progress: Progress
 ) -> _Images:
     """Read images by the name or place of a target, or the run's own; warn if these have changed."""
-    target, place = recipe.target, None if data is None else str(data)
-    if place is not None and not is_own_test_split(target, place) and _holds(place, run, recipe):
-        target = dataclasses.replace(target, root=place)
-    table = read_for_scoring(target, place, classes, progress, recipe.edition)
-    is_own = is_own_test_split(target, place)
+    target, source = recipe.target, None if data is None else str(data)
+    if source is not None and not is_own_test_split(target, source) and _holds(source, run, recipe):
+        target = dataclasses.replace(target, root=source)
+    table = read_for_scoring(target, source, classes, progress, recipe.edition)
+    is_own = is_own_test_split(target, source)
     if is_own:
         then, now = run.inputs.data.get("target"), contents_of(target)
         if then is not None and now is not None and then.sha256 != now.sha256:
             progress.warn(f"{run.folder.name}: its images have changed since it was trained: {then} then, {now} now")
-    return _Images(table, portable(str(place), run.folder), is_own or _has_checksum(table, run))
+    return _Images(table, portable(str(source), run.folder), is_own or _has_checksum(table, run))
 
 
 def _given(run: Run, target: TargetSettings, data: Target, classes: tuple[str, ...]) -> _Images:

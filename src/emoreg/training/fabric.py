@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=nn.Module)
 
 ONEDNN_LIMIT = "ONEDNN_MAX_CPU_ISA"  # the environment variable that limits oneDNN's instructions
-WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")  # its values
+# Its values with which oneDNN does not compute in bfloat16.
+WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
 
 
 def make_fabric(training: TrainingSettings, devices: int = 1, **options: Any) -> Fabric:
