@@ -1,8 +1,9 @@
 """Leaks: test images that a network was trained on (ours).
 
-Each run keeps a checksum of every training image. Stage 2 refuses an encoder that was trained on images of the test
-split. Training images of the target are allowed, since positive controls need them. Scoring a classifier on its
-training images prints a line, and so does a user-supplied target that has the same images in two parts.
+Each run keeps a checksum of every training image; a run of stage 2 only if it holds them in memory. Stage 2 refuses an
+encoder that was trained on images of the test split. Training images of the target are allowed, since positive controls
+need them. Scoring a classifier on its training images prints a line, and so does a user-supplied target that has the
+same images in two parts.
 """
 
 from __future__ import annotations

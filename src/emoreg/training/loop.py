@@ -30,7 +30,7 @@ from emoreg.training.progressive_resizing import progressive_size, refuse_fixed_
 from emoreg.training.step import LossOf, OwnRule, make_state
 
 Score = Callable[[nn.Module], dict[str, float]]
-Prepare = Callable[[float, Optimizer], None]  # takes the share of the training that is done
+Prepare = Callable[[float, Optimizer], None]  # takes the share of the training that is done, and the optimiser
 
 
 def fit(
