@@ -260,6 +260,22 @@ def test_the_card_of_a_gated_run_has_the_mean_lambda_of_the_images(
     assert "final.json is damaged: lambda is missing" in refusal(lambda: export(runs / "gated", tmp_path / "no", "hub"))
 
 
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ({"test": None}, "accuracy is missing"),
+        ({"images": None}, "a value has the wrong type"),
+        ({"images": {}}, "train is missing"),
+    ],
+)
+def test_a_damaged_final_json_is_refused_in_one_line(
+    damage: dict[str, Any], reason: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Run, "final", Run(runs / "learned").final | damage)
+    message = refusal(lambda: export(runs / "learned", tmp_path / "out", "hub"))
+    assert message.endswith(f"final.json is damaged: {reason}")
+
+
 def test_the_card_states_a_null_result_of_its_study_first(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,12 +101,12 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
     task = recipe.target.task
     split = "test" if recipe.target.test else "validation"  # an exploration leaves the test split unseen
     try:
-        measured = final[split]
-        rows = _rows(recipe, final, split)
+        measured = final[split] or {}
+        rows = _rows(recipe, final, measured, split.capitalize())
         # Of a gate, old runs have in final["lambda"] its value at features of zero; `measured` always has the mean.
         lam = [measured["lambda"]] if recipe.regulation.granularity == "per_sample" else final["lambda"]
     except (KeyError, TypeError) as error:
-        reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+        reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else "a value has the wrong type"
         raise UserError(f"{loaded.folder / FINAL} is damaged: {reason}") from None
     metadata = ModelCardData(
         license="apache-2.0",
@@ -133,9 +133,11 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
     )
 
 
-def _rows(recipe: TrainRecipe, final: Mapping[str, Any], split: str) -> list[tuple[str, str]]:
-    """Names and values in the table of numbers."""
-    outcome, measured, title = OUTCOMES[recipe.target.task], final[split], split.capitalize()
+def _rows(
+    recipe: TrainRecipe, final: Mapping[str, Any], measured: Mapping[str, Any], title: str
+) -> list[tuple[str, str]]:
+    """Names and values in the table of numbers; `measured` is the part of final.json on the split called `title`."""
+    outcome = OUTCOMES[recipe.target.task]
     responses = {
         outcome.name: ", regulated response" if "lambda" in measured else "",
         f"{outcome.name}_non_emotional": ", non-emotional response alone",
