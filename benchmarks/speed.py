@@ -283,9 +283,8 @@ def measure_predict(options: argparse.Namespace) -> list[Line]:
     lines = []
     for name in options.backbones:
         plain, regulated = (ours.make_recipe(name, 64, options.device, arm) for arm in ("Backbone", "trained"))
-        count = (
-            3 * steps_of(name, options) * options.batch_size
-        )  # a forward pass is about three times as fast as a step
+        # A forward pass is about three times as fast as a step.
+        count = 3 * steps_of(name, options) * options.batch_size
         arms: dict[str, Arm] = {
             "predict": (ours.predicting, (plain, count)),
             "predict, regulated and felt": (ours.predicting, (regulated, count)),

@@ -24,7 +24,7 @@ def in_evaluation(network: nn.Module) -> Iterator[None]:
         threads, in_training = _IN_USE.get(network, (0, []))
         if not threads:
             in_training = [module for module in network.modules() if module.training]
-            if in_training:  # eval() walks through all modules, once for each batch
+            if in_training:  # otherwise eval() would walk through all modules again for each batch
                 network.eval()
         _IN_USE[network] = (threads + 1, in_training)
     try:

@@ -250,7 +250,7 @@ def _predictions(
     non_emotional = answers_of(response.non_emotional, loaded.classes, task)
     emotional = None if response.emotional is None else answers_of(response.emotional, loaded.classes, task)
     lam = None if response.lam is None else _numpy(response.lam.expand_as(response.logits))
-    values = None if felt is None else _numpy(felt)
+    values, has_class = None if felt is None else _numpy(felt), task == "classification"
     heads = () if loaded.readout is None else loaded.readout.heads
     return [
         Prediction(
@@ -259,9 +259,7 @@ def _predictions(
             regulated=regulated[i],
             non_emotional=non_emotional[i],
             emotional=None if emotional is None else emotional[i],
-            lam=None
-            if lam is None
-            else float(lam[i, regulated[i].index] if task == "classification" else lam[i].mean()),
+            lam=None if lam is None else float(lam[i, regulated[i].index] if has_class else lam[i].mean()),
             felt=() if values is None else tuple(FeltEmotion(head, values[i, head.outputs]) for head in heads),
             fit=loaded.fit,
         )

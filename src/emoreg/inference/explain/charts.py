@@ -118,9 +118,8 @@ def projection_chart(projection: Projection, by: Colouring, letters: Sequence[st
                     at = np.median(inside, axis=0)
                     axes.annotate(short(name, 14), (at[0], at[1]), size=8, ha="center", va="center", bbox=box)
         else:
-            top = round(
-                max(0.1, float(np.quantile(np.abs(by.values), 0.98))), 1
-            )  # outliers must not use up the colours
+            # Not the maximum: outliers must not use up the colours.
+            top = round(max(0.1, float(np.quantile(np.abs(by.values), 0.98))), 1)
             x, y = points.T
             colour_map = LinearSegmentedColormap.from_list("felt", [LOW, MIDDLE, HIGH], N=33)
             dots = axes.scatter(x, y, s=7, c=by.values, cmap=colour_map, vmin=-top, vmax=top, linewidths=0)
