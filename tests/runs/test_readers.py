@@ -163,6 +163,7 @@ BEGUN = {"steps": 0, "seconds": 0.0, "losses": torch.zeros(99), "draws": None}
         ("seconds", None, "'seconds' is not a number"),
         ("begun", {"steps": 1}, "'begun' does not describe an epoch"),
         ("begun", BEGUN, "in an epoch of 99 steps"),
+        ("begun", torch.ones(3), "'begun' does not describe an epoch"),
         ("begun", BEGUN | {"draws": torch.ones(3)}, "'begun.draws' does not hold states of random generators"),
         ("schedule", {"last_epoch": "x"}, "schedule.last_epoch has another type"),
         ("optimizer", {"state": {}, "param_groups": []}, "optimizer.param_groups has another type"),

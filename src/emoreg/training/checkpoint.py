@@ -123,7 +123,7 @@ def restore(run: Run, state: TrainState, steps: int) -> History:
     try:
         history = _history(saved, state.fabric.device)
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); delete it to start this run anew") from None
+        raise UserError(f"{path} is damaged ({error}); delete it to start this run over") from None
     try:
         for name, part in state.parts.items():
             if isinstance(part, nn.Module):
@@ -166,7 +166,7 @@ def _history(saved: Mapping[str, Any], device: torch.device) -> History:
         raise ValueError("'rows' does not hold metrics")
     if not isinstance(seconds, int | float):
         raise ValueError("'seconds' is not a number")
-    if not begun:
+    if begun is None:
         return History(rows, seconds)
     if not isinstance(begun, dict) or begun.keys() != {"steps", "seconds", "losses", "draws"}:
         raise ValueError("'begun' does not describe an epoch")
