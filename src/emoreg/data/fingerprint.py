@@ -129,8 +129,9 @@ def _fingerprint(name: str, root: Path) -> tuple[Contents, Iterable[Path]]:
     contents = _of_files(files, tables)
     if not root.is_dir():
         return contents, [root]
-    folders = {root, *(root / parent for file in files for parent in PurePosixPath(file.name).parents)}
-    return contents, [*folders, *(root / file.name for file in files if file.name.lower().endswith(tables))]
+    folders = {PurePosixPath(name) for name in {file.name.rpartition("/")[0] for file in files}}
+    above = {root / each for folder in folders for each in (folder, *folder.parents)}
+    return contents, [*{root, *above}, *(root / file.name for file in files if file.name.lower().endswith(tables))]
 
 
 def _stamp(path: Path) -> Stamp:

@@ -320,7 +320,8 @@ def _empty_folders(
     root: Path, images: Sequence[File], class_folders: Collection[str], split_folder: str | None
 ) -> Iterator[str]:
     """Yield the folders without images where a class or a split is expected."""
-    with_images = {parent for image in images for parent in PurePosixPath(image.name).parents}
+    holding = {PurePosixPath(name) for name in {image.name.rpartition("/")[0] for image in images}}
+    with_images = holding.union(*(folder.parents for folder in holding))
     for path in sorted(list_folders(root) - with_images, key=PurePosixPath.as_posix):
         above, _, name = path.as_posix().rpartition("/")
         if above in class_folders or (above == split_folder and split_name(name) is not None):
