@@ -148,9 +148,16 @@ def test_a_missing_table_is_named(name: str, build: Build) -> None:
 def test_a_table_without_rows_is_refused(name: str, build: Build) -> None:
     root = build(name)
     header = sheet_of(name, root).read_bytes().splitlines()[0]
-    for content in (header + b"\n\n", b""):
+    for content in (header + b"\n\n", b"", b"\n\n"):
         sheet_of(name, root).write_bytes(content)
         assert f"{sheet_of(name, root)} has no rows" in refusal(name, root)
+
+
+@pytest.mark.parametrize("name", ["abstract", "emotion6", "oasis"])
+def test_an_empty_line_above_the_header_is_not_called_a_table_without_rows(name: str, build: Build) -> None:
+    root = build(name)
+    sheet_of(name, root).write_bytes(b"\n" + sheet_of(name, root).read_bytes())
+    assert f"{sheet_of(name, root)}: the header names no columns" in refusal(name, root)
 
 
 @pytest.mark.parametrize(

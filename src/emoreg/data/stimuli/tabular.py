@@ -75,7 +75,9 @@ def _rows(
     sheet: File, table: Sequence[Sequence[str]], header_row: int, columns: Sequence[str], delimiter: str
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """The rows below the header, by column."""
-    header = _header(sheet, table[header_row] if header_row < len(table) else [], columns)
+    if not any(cell.strip() for cells in table[header_row:] for cell in cells):
+        raise UserError(f"{sheet} has no rows")
+    header = _header(sheet, table[header_row], columns)
     is_empty = True
     for number, cells in enumerate(table[header_row + 1 :], start=header_row + 2):
         if not any(cell.strip() for cell in cells):
@@ -95,7 +97,7 @@ def _header(sheet: File, cells: Sequence[str], required: Sequence[str]) -> list[
     header = [_name(cell) for cell in cells]
     named = [column for column in header if column]
     if not named:
-        raise UserError(f"{sheet} has no rows")
+        raise UserError(f"{sheet}: the header names no columns")
     for column in required:
         if column not in header:
             raise UserError(f"{sheet}: no column '{column}'{nearest(column, named)}")
