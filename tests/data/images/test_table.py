@@ -38,7 +38,10 @@ def test_pixels_with_indices_or_values_are_a_table() -> None:
             r"not float32 \(4, 8, 8, 3\); values must be 0 to 255; if they are in \[0, 1\], give \(images \* 255\)",
         ),
         (PIXELS.astype(np.int64), r"not int64 .*values must be 0 to 255; if they are, give images.astype\(numpy.uint8"),
-        (PIXELS.astype(np.uint16), r"not uint16 .*; if they are 0 to 65,535, give \(images >> 8\).astype"),
+        (
+            PIXELS.astype(np.uint16),
+            r"not uint16 .*; if they are 0 to 65,535, give \(images >> 8\).astype\(numpy.uint8\)",
+        ),
         (PIXELS.astype(bool), r"not bool .*; for masks give images.astype\(numpy.uint8\) \* 255"),
         (np.zeros((4, 3, 8, 8), np.uint8), r"give images.transpose\(0, 2, 3, 1\)"),
         (np.zeros((4, 8, 8), np.uint8), r"numpy.repeat\(images\[..., None\], 3, axis=-1\)"),
