@@ -19,7 +19,7 @@ from emoreg.runtime.seeding import generator
 AREA = (0.02, 0.4)
 ASPECT = (0.3, 1 / 0.3)
 CROP_ASPECT = (3 / 4, 4 / 3)  # width / height of a random resized crop (Szegedy et al. 2015, section 6)
-ATTEMPTS = 10  # rectangles drawn until one fits into the image, as in torchvision; about 95 % fit at once
+ATTEMPTS = 10  # rectangles drawn, of which the first that fits is used, as in torchvision; about 95 % fit at once
 
 
 def draw_erased(

@@ -122,8 +122,8 @@ def first_of_each(labels: Labels, rows: Rows, counts: Rows, seed: int) -> Rows:
 def split_rows(labels: Labels, share: float, seed: int, edition: int = EDITION) -> tuple[Rows, Rows]:
     """Split rows into a part to keep and a part to hold out, stratified by class.
 
-    Both parts contain each class with at least two images; if necessary, more than `share` is held out, unless that is
-    less than half an image. The only image of a class is kept.
+    Both parts contain each class with at least two images; if necessary, more than `share` is held out for this. If
+    `share` is less than half an image, nothing is held out. The only image of a class is kept.
 
     Args:
         labels: classes (N,); labels (N, E) are split without stratification.

@@ -37,7 +37,7 @@ COLUMNS = ("Amusement", "Anger", "Awe", "Content", "Disgust", "Excitement", "Fea
 def read(root: str | None, skip_missing: bool) -> Stimuli:
     """Read the paintings with their votes. Arguments: see `SetReader`.
 
-    With `stimuli.labels: majority`, ties are left out (228 of 280 paintings remain).
+    With `stimuli.labels: majority`, ties are left out: 229 of 280 paintings remain (228 according to the paper).
 
     Raises:
         UserError: a file or column is missing, or an image has no votes; names file, row and column.

@@ -55,7 +55,7 @@ def read_target(settings: TargetSettings, edition: int = EDITION) -> Target:
     """Read the whole task, before `per_class` or a limit applies; if given, only `settings.classes`.
 
     Args:
-        settings: name, location, labels and classes are used.
+        settings: settings of the target; those that choose training images are not used (see `training_part`).
         edition: edition of the run. In the first, a published validation split is trained on.
 
     Raises:

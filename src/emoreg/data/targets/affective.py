@@ -32,9 +32,9 @@ REQUIRED: Mapping[TargetLabels, Kind] = {"multilabel": "votes", "dimensions": "d
 def read_affective(settings: TargetSettings) -> Target:
     """Read an affective set as the task of predicting `settings.labels`.
 
-    Images without such a label are left out and counted, and so are emotions without images. Published splits are used.
-    Without a test split, a fifth of each class (or, without classes, of all images) is the test split, which does not
-    depend on the seed of the run.
+    Images without such a label are left out and counted; emotions without images are left out too. Published splits are
+    used, with the validation split as the test split if there is no other. Without either, a fifth of each class (or,
+    without classes, of all images) is the test split, which does not depend on the seed of the run.
 
     Args:
         settings: name of the set, its folder, zip or pack, and its labels.

@@ -52,7 +52,7 @@ def human_labels(train: Table, settings: TargetSettings) -> NDArray[np.int64]:
 
     Args:
         train: all training images of the set with their true labels, in the published order.
-        settings: name, root (the folder of the file, or its neighbour) and label_noise are used.
+        settings: name, root (the file is in it, or beside it) and label_noise are used.
 
     Raises:
         SettingError: the file does not exist.
