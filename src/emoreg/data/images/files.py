@@ -86,12 +86,11 @@ class File:
         Raises:
             UserError: the file cannot be read, or is larger than MAX_FILE_BYTES.
         """
-        size = self.size()
-        if size > MAX_FILE_BYTES:
-            raise UserError(f"{self} is {size:,} bytes; the limit for one file is {MAX_FILE_BYTES:,}")
         try:
             if self.root.is_dir():
-                return read_bounded(self.root / self.name, MAX_FILE_BYTES)
+                path = self.root / self.name
+                self._check_size(path.stat().st_size)
+                return read_bounded(path, MAX_FILE_BYTES)
             return self._read_from_zip()
         except (OSError, ValueError, KeyError, EOFError, RuntimeError, *_ZIP_ERRORS) as error:
             raise UserError(f"cannot read {self}: {_reason(error)}") from None
@@ -108,6 +107,7 @@ class File:
     def _read_from_zip(self) -> bytes:
         archive = _open_zip(self.root)
         entry = archive.entries[self.name]
+        self._check_size(entry.file_size)
         # Threads share one ZipFile, whose directory may be large. Its count of open entries needs the lock; unpacking,
         # which takes most of the time, does not.
         with archive.lock:
@@ -119,6 +119,10 @@ class File:
         finally:
             with archive.lock:
                 opened.close()
+
+    def _check_size(self, size: int) -> None:
+        if size > MAX_FILE_BYTES:
+            raise UserError(f"{self} is {size:,} bytes; the limit for one file is {MAX_FILE_BYTES:,}")
 
 
 def list_files(root: Path | str) -> list[File]:
