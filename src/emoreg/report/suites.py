@@ -21,7 +21,7 @@ from emoreg.report.analysis import CellResult, SuiteCell, SuiteContrast
 from emoreg.report.contrasts import Judged, judged
 from emoreg.report.run_frame import Arm, Cell, Runs
 from emoreg.report.statistics import Interval, interval
-from emoreg.study.suite_columns import COLUMN, told_suites
+from emoreg.study.suite_columns import COLUMN, parse_suites
 from emoreg.suites.figures import Figure, column, headlines
 from emoreg.suites.options import SUITES
 
@@ -46,7 +46,7 @@ def suite_cells(table: pd.DataFrame, runs: Runs, cells: Sequence[CellResult]) ->
     names = [name for name in SUITES if any(str(each).startswith(column(name, "")) for each in table.columns)]
     if not names or COLUMN not in table:
         return ()
-    records = [told_suites(value) for value in table[COLUMN]]
+    records = [parse_suites(value) for value in table[COLUMN]]
     with_arms = [cell for cell, arms in runs.cells.items() if arms]
     suites = [
         _suite_cell(table, runs, key, cell, name, records)

@@ -35,7 +35,7 @@ def suite_columns(run: Run, suites: Sequence[Suite]) -> dict[str, Any]:
 
 def missing_suites(row: Mapping[Any, Any], other: Mapping[Any, Any]) -> dict[str, Any]:
     """The columns of suites that another row of the same run has and this one lacks."""
-    own, others = told_suites(row[COLUMN]), told_suites(other[COLUMN])
+    own, others = parse_suites(row[COLUMN]), parse_suites(other[COLUMN])
     new = {suite: facts for suite, facts in others.items() if suite not in own}
     if not new:
         return {}
@@ -44,7 +44,7 @@ def missing_suites(row: Mapping[Any, Any], other: Mapping[Any, Any]) -> dict[str
     return {COLUMN: json.dumps({**own, **new}, sort_keys=True), **figures}
 
 
-def told_suites(value: Any) -> Mapping[str, Any]:
+def parse_suites(value: Any) -> Mapping[str, Any]:
     """Parse a value of the column `suites`; an unreadable one is empty."""
     try:
         read = json.loads(value) if isinstance(value, str) else {}
