@@ -340,7 +340,7 @@ def test_a_budget_is_described_in_a_line() -> None:
     given = replace(learned, loss=mixture, regulation=RegulationSettings(mode="fixed", lam=0.2))
     assert describe_budget(given) == "as given: Backbone branch 0.80, encoder 0.20 of Backbone's gradient"
     adamw = replace(given, optimizer=OptimizerSettings(name="adamw"))
-    assert describe_budget(adamw) == f"{describe_budget(given)}; adamw does not feel the scale"
+    assert describe_budget(adamw) == f"{describe_budget(given)}; adamw is insensitive to the scale of the loss"
     features = replace(learned, regulation=RegulationSettings(mode="learned", mix="features"))
     assert describe_budget(features) == (
         "matched: gradients at f(x) and P e(x) divided by 1.00 and 1.00; the shared head gets 2.00"

@@ -11,7 +11,7 @@ from emoreg.config.setting_types import settle
 from emoreg.errors import SettingError
 
 OptimizerName = Literal["sgd", "adamw", "muon"]
-SCALE_FREE: Mapping[str, str] = {"adamw": "AdamW", "muon": "Muon"}  # optimisers whose steps ignore the loss's scale
+SCALE_FREE: Mapping[str, str] = {"adamw": "AdamW", "muon": "Muon"}  # optimisers insensitive to the scale of the loss
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def describe_budget(recipe: TrainRecipe) -> str:
     if regulation.mix == "features":
         line += f"; the shared head gets {sum(weights[:3]):.2f}"
     if recipe.optimizer.name in SCALE_FREE:
-        line += f"; {recipe.optimizer.name} does not feel the scale"
+        line += f"; {recipe.optimizer.name} is insensitive to the scale of the loss"
     return line
 
 
