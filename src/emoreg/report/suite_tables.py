@@ -56,7 +56,7 @@ ABOUT: Mapping[str, str] = {
     ),
     "transfer": (
         "Accuracy of linear classifiers (ridge regression) that learn another target from the frozen features of "
-        "trained networks. All arms have the same number of backbone features; a second branch adds its own."
+        "trained networks. All arms but Wide have the same number of backbone features; a second branch adds its own."
     ),
     "human_uncertainty": (
         "How close probabilities are to the distribution of people's answers for CIFAR-10's test images (CIFAR-10H, "
