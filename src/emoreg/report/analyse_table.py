@@ -337,7 +337,6 @@ def _per_class_gain(runs: Frame, plain: Frame, prefix: str) -> tuple[Interval, .
 
 def _reliability(runs: Frame, prefix: str) -> tuple[tuple[float, float, int], ...]:
     """Confidence, accuracy and number of images of each bin, over all seeds; NaN in a bin without images."""
-
     columns = (f"{prefix}reliability_{part}" for part in ("confidence", "accuracy", "count"))
     lists = [[*_lists(runs, column).values()] for column in columns]
     if len({len(row) for rows in lists for row in rows}) != 1 or len({len(rows) for rows in lists}) != 1:

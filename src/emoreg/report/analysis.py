@@ -245,7 +245,6 @@ class Analysis:
 
 def label_of(arm: Arm, has_stimuli: bool) -> str:
     """An arm's name in reports, without the experience `affect` and, in a study with one set, without the stimuli."""
-
     parts = (MODES[arm.mode], arm.experience if arm.experience != "affect" else None, arm.variant)
     label = ", ".join(part for part in parts if part)
     return f"{label} ({arm.stimuli})" if has_stimuli and arm.stimuli else label

@@ -319,6 +319,5 @@ def _class_lambdas(arm: ArmResult, classes: int) -> list[pd.DataFrame]:
 
 def _mean(values: Sequence[float]) -> float:
     """The mean of the values that are not NaN; NaN if there are none."""
-
     numbers = [value for value in values if not math.isnan(value)]
     return math.fsum(numbers) / len(numbers) if numbers else math.nan

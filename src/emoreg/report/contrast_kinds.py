@@ -79,5 +79,4 @@ KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (*PRACTICAL, *OVER_TWIN
 
 def to_beat(contrast: str) -> int:
     """The number of arms that a contrast of this name has to beat: one, or each of several twins."""
-
     return max(1, len(KINDS[contrast].twins)) if contrast in KINDS else 1

@@ -239,7 +239,7 @@ def _no_effect(label: Sequence[Case]) -> list[str]:
     null = _falling(case for case in label if case.contrast.verdict is Verdict.NOT_ABOVE)
     if not null:
         return []
-    each = [f"{case.name}, {in_points(case.contrast)} from {case.contrast.against}" for case in null]
+    each = [f"{case.name}, {in_points(case.contrast)} over {case.contrast.against}" for case in null]
     names = "" if len(null) == len(label) else f" of {all_of([case.name for case in null])}"
     sentences = [
         f"No label effect{names} is shown with {_seeds(null)}.",

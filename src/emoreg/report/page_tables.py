@@ -165,7 +165,7 @@ def twins_grid(cell: CellResult) -> Grid | None:
         "its interval (95 % unless another width is given). Single twins are not tested: an arm must be above all of "
         "them."
     )
-    return Grid("Differences to every twin", caption, ("Arm", *names), (("", rows),))
+    return Grid("Differences from every twin", caption, ("Arm", *names), (("", rows),))
 
 
 def claims_grid(claims: Sequence[PaperClaim]) -> Grid | None:
@@ -379,7 +379,6 @@ def grid_of(
 
 def _across(analysis: Analysis, name: str) -> tuple[Row, ...]:
     """A row for each regulated arm that has the contrast in at least one cell, with a column per cell."""
-
     columns = [
         {arm.label: contrast_entry(arm.contrasts.get(name), arm.score.n) for arm in cell.regulated}
         for cell in analysis.cells

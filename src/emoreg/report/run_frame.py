@@ -86,9 +86,7 @@ class Runs:
     scores: NDArray[np.float64]  # the outcome of each run, such as its accuracy; NaN if it is not finite
     is_collapsed: NDArray[np.bool_]
     starved: Sequence[str | None]  # the starved branch, non_emotional or emotional; "" for neither, None if unknown
-    facts: Mapping[
-        str, Sequence[Any]
-    ]  # properties that should not differ within a contrast: device, precision, edition
+    facts: Mapping[str, Sequence[Any]]  # should not differ within a contrast: device, precision, edition
     correct: Sequence[Any]  # right or wrong per test image
     checksum: Sequence[Any]  # of the test images
     bounds: tuple[float, float] | None = None  # range of the scores; None for that of the outcomes

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 TIE = 1e-12  # accuracies are ratios of counts: smaller differences are rounding errors
 LEVEL = 0.025  # one-sided level of every verdict, so that the 95 % interval agrees
-RESAMPLES = 9_999  # makes p-values multiples of 0.0001
+RESAMPLES = 9_999  # makes shares of resamples multiples of 0.0001
 BLOCK = 4  # pairs at a time, so that their resamples fit into the processor's cache
 ENOUGH = 4  # seeds for an interval: with fewer no test can pass (`smallest_tail`), and Student's t says little
 ROUNDING = 1e-5  # error of single precision in a resample's variance, in units of the spread

@@ -92,7 +92,7 @@ def _obstacle(contrast: Comparison, size: Size) -> Verdict | None:
 
 
 def _holm(ps: Sequence[float], obstacles: Sequence[Verdict | None], is_out: Sequence[bool], arms: int) -> list[float]:
-    """Correct p-values for the whole family. Tests that are not possible yet count as 1, others not at all."""
+    """Correct p-values for the whole family: a test not possible yet counts as 1, one never possible is left out."""
     known = [1.0 if obstacle else p for p, obstacle in zip(ps, obstacles, strict=True)]
     known = [math.nan if out else p for p, out in zip(known, is_out, strict=True)]
     return holm([*known, *[1.0] * (arms - len(known))])[: len(known)]
