@@ -90,7 +90,7 @@ class Runs:
     correct: Sequence[Any]  # right or wrong per test image
     checksum: Sequence[Any]  # of the test images
     bounds: tuple[float, float] | None = None  # range of the scores; None for that of the outcomes
-    _correct: dict[tuple[int, ...], Correct | None] = field(default_factory=dict)
+    _cache: dict[tuple[int, ...], Correct | None] = field(default_factory=dict)
 
     def of_plan(self, cell: Cell, arm: Arm) -> Mapping[int, int]:
         """Rows of an arm's finished runs by seed, without seeds beyond its plan; an exploration has no plan."""
@@ -103,10 +103,10 @@ class Runs:
         Raises:
             UserError: the number of right images does not match the accuracy of a run.
         """
-        if rows not in self._correct:
+        if rows not in self._cache:
             values, checksums = [self.correct[row] for row in rows], {self.checksum[row] for row in rows}
-            self._correct[rows] = _correct(values, checksums, self.scores[list(rows)])
-        return self._correct[rows]
+            self._cache[rows] = _correct(values, checksums, self.scores[list(rows)])
+        return self._cache[rows]
 
 
 def variance_of_images(runs: Runs, one: tuple[int, ...], other: tuple[int, ...] | None) -> tuple[float, int]:

@@ -134,7 +134,7 @@ def _contrasts(
         correct=nothing,
         checksum=nothing,
         bounds=(least, largest),
-        _correct={},
+        _cache={},
     )
     found: dict[Arm, dict[str, SuiteContrast]] = {}
     for one in judged(of_figure):
