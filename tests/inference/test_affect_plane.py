@@ -13,7 +13,7 @@ from emoreg.data.stimuli.emotion import VALENCE_AROUSAL
 from emoreg.data.stimuli.procedural import compose
 from emoreg.errors import UserError
 from emoreg.inference.affect_plane import APART, draw_affect_plane, rows_without_overlap
-from emoreg.inference.load import EmotionReadout, read_out_of
+from emoreg.inference.load import EmotionReadout, load_readout
 from emoreg.models.backbones import build_backbone
 from emoreg.stages.affective_heads import heads_of
 from emoreg.stages.pretrain import AffectiveModel
@@ -38,6 +38,6 @@ def test_drawn_images_neither_overlap_nor_lie_outside() -> None:
 
 
 def test_an_encoder_that_learned_no_emotion_is_refused(runs: Path) -> None:
-    assert read_out_of(runs / "experience").heads[0].space == VALENCE_AROUSAL
+    assert load_readout(runs / "experience").heads[0].space == VALENCE_AROUSAL
     with pytest.raises(UserError, match="is a run of stage 2"):
-        read_out_of(runs / "plain")
+        load_readout(runs / "plain")

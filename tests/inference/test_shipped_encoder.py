@@ -9,7 +9,7 @@ import torch
 
 from emoreg.config.read_recipe import read_recipe
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
-from emoreg.inference.load import read_out_of
+from emoreg.inference.load import load_readout
 from emoreg.runs.run import WEIGHTS, Run
 from emoreg.stages.classifier import build_classifier
 from emoreg.stages.pretrain import load_encoder
@@ -32,7 +32,7 @@ def test_it_was_trained_by_its_recipe_and_is_small() -> None:
 
 
 def test_it_reads_emotion_and_can_be_an_experience() -> None:
-    readout = read_out_of(FOLDER)
+    readout = load_readout(FOLDER)
     assert [head.name for head in readout.heads] == ["manifest", "procedural"]
     images = torch.randn(2, 3, 32, 32, generator=torch.manual_seed(0))
     assert torch.isfinite(readout.read(images)).all()

@@ -51,7 +51,7 @@ def test_a_row_has_settings_status_and_scores_of_a_run(folder: Path) -> None:
     assert (one["status"], one["epochs"], one["train_loss"]) == ("finished", 2, 1.5)
     assert (one["validation_accuracy"], one["test_accuracy"]) == (0.75, 0.65)
     assert (first["stage"], first["mode"], two["stage"], two["mode"]) == (1, "affect", 2, "none")
-    assert (two["status"], two["seed"], two["recipe.seed"]) == ("not begun", 1, 1)
+    assert (two["status"], two["seed"], two["recipe.seed"]) == ("not started", 1, 1)
 
 
 @pytest.mark.parametrize("mode", ["none", "fixed", "learned", "ensemble", "transfer", "unregulated"])
@@ -84,7 +84,7 @@ def test_a_diverged_run_has_its_status_and_reason(folder: Path) -> None:
     run.end_diverged("the loss became nan")
     with hold(run.folder):
         table = catalogue(find_runs([folder]))
-    assert table["status"].tolist() == ["finished", "not begun", "diverged"] and damage(table) == []
+    assert table["status"].tolist() == ["finished", "not started", "diverged"] and damage(table) == []
     assert table["error"][2] == f"{run.folder}: the loss became nan"
     (run.folder / DIVERGED).write_text("{")
     table = catalogue([run])

@@ -266,5 +266,5 @@ def test_a_record_can_be_read_back() -> None:
 
 
 def test_a_record_says_that_a_model_was_given_but_not_where_its_weights_came_from() -> None:
-    record = json.loads(json.dumps(Inputs(has_model=True, told="12345678 (somewhere)").record()))
+    record = json.loads(json.dumps(Inputs(has_model=True, origin="12345678 (somewhere)").record()))
     assert "somewhere" not in str(record) and from_record(record) == Inputs(has_model=True)

@@ -57,7 +57,7 @@ def test_lines_go_to_stderr_and_details_can_be_left_out(capsys: pytest.CaptureFi
 def test_notes_are_printed_once_and_left_out_images_even_if_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     for progress in (Progress(), Progress(quiet=True)):
         for _ in range(2):
-            progress.tell(("val: validation",), ("left out 3 images",))
+            progress.report_notes(("val: validation",), ("left out 3 images",))
     assert capsys.readouterr() == ("", "val: validation\nleft out 3 images\nleft out 3 images\n")
 
 

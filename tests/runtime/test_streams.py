@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from emoreg.runtime.streams import ESCAPES, spelled, tell
+from emoreg.runtime.streams import ESCAPES, print_line, spelled
 
 
 class Gone(io.StringIO):
@@ -27,7 +27,7 @@ def test_a_line_that_cannot_be_printed_raises_nothing(
     stream: io.StringIO | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stderr", stream)
-    tell("a line")
+    print_line("a line")
     assert capsys.readouterr().out == ""
 
 

@@ -11,7 +11,7 @@ from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 from emoreg.study.definition import StimuliRecipe, Study
 from emoreg.study.image_counts import count_images
-from emoreg.study.missing_sets import is_missing, missing_sets, told
+from emoreg.study.missing_sets import describe_missing, is_missing, missing_sets
 from emoreg.study.plan import plan_runs
 from emoreg.study.run_study import run_study
 
@@ -58,7 +58,7 @@ def test_a_set_that_cannot_be_read_is_a_line_among_the_others(study: Study, tmp_
     (tmp_path / "fi").mkdir()
     planned = plan_runs(study, tmp_path / "runs")
     counted = count_images((run.recipe for run in planned), quiet)
-    head, *lines = told(missing_sets(planned, counted.faults))
+    head, *lines = describe_missing(missing_sets(planned, counted.faults))
     assert head == "3 image sets are not here or cannot be used with these settings, and needed before any run:"
     assert lines[0].startswith("[1] stimuli emoset (2 runs): nothing at ")
     assert lines[1].startswith("[2] stimuli fi (2 runs): ") and str(tmp_path / "fi") in lines[1]

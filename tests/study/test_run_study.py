@@ -23,7 +23,7 @@ from emoreg.study.plan import PlannedRun
 from emoreg.study.read_study import read_study
 from emoreg.study.results_table import read_results, write_results
 from emoreg.study.run_one import Job, RunOutcome
-from emoreg.study.run_study import begun, open_study, run_study
+from emoreg.study.run_study import open_study, prepare_study, run_study
 from emoreg.study.score_study import score_study
 from emoreg.suites.options import parse_suites
 from refusing import refusal
@@ -197,13 +197,15 @@ def test_a_confirmation_of_another_machine_needs_its_machine_or_its_folder(
     file.write_text(SETTINGS.replace(", device: cpu", ""))
     monkeypatch.setattr(scheduler, "this_machine", lambda: Machine("cuda", "bf16-mixed"))
     run_study(read_study(file), "runs/mine", progress=quiet)
-    error = refusal(lambda: begun(read_study(file), Path("runs/mine"), machine=Machine))
+    error = refusal(lambda: prepare_study(read_study(file), Path("runs/mine"), machine=Machine))
     machine = "machine: {device: cuda, precision: bf16-mixed}"
     assert "classifier.training.device was cuda, is cpu" in error and "put that back" not in error
     assert f"results are there: write {machine} into the file, or give runs/mine in its place, or choose" in error
-    assert begun(read_study(Path("runs/mine/study.yaml")), Path("runs/mine"), machine=Machine).fallen_out is None
+    assert (
+        prepare_study(read_study(Path("runs/mine/study.yaml")), Path("runs/mine"), machine=Machine).fallen_out is None
+    )
     file.write_text(f"{file.read_text()}{machine}\n")
-    assert begun(read_study(file), Path("runs/mine"), machine=Machine).fallen_out is None
+    assert prepare_study(read_study(file), Path("runs/mine"), machine=Machine).fallen_out is None
     file.write_text(SETTINGS)  # now the file specifies cpu
     assert "results are there: put that back, or" in refusal(lambda: open_study(file))
 

@@ -17,7 +17,7 @@ from emoreg.data.images.batches import Batch
 from emoreg.errors import UserError
 from emoreg.models.backbones import build_backbone
 from emoreg.runs.run import Run, start_run
-from emoreg.training.fabric import make_fabric, place, resolve_precision, scoring, settled
+from emoreg.training.fabric import make_fabric, place, resolve_precision, scoring_settings, training_settings
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
@@ -101,15 +101,15 @@ def test_a_run_continues_in_the_precision_in_which_it_was_started(
     recorded: str | None, is_begun: bool, trained: str, scored: str, tmp_path: Path
 ) -> None:
     run = begun_in(recorded, tmp_path / "run", is_begun=is_begun)
-    assert settled(AUTO, run).precision == trained
-    assert scoring(AUTO, run, "cpu").precision == scored
+    assert training_settings(AUTO, run).precision == trained
+    assert scoring_settings(AUTO, run, "cpu").precision == scored
     asked = dataclasses.replace(AUTO, training=TrainingSettings(precision="bf16-mixed", device="cpu"))
-    assert settled(asked, run).precision == scoring(asked, run, "cpu").precision == "bf16-mixed"
+    assert training_settings(asked, run).precision == scoring_settings(asked, run, "cpu").precision == "bf16-mixed"
 
 
 def test_a_run_of_the_first_edition_is_float32_on_a_processor(tmp_path: Path) -> None:
     old = dataclasses.replace(defaults(TrainRecipe, 1), training=TrainingSettings(device="cpu"))
-    assert settled(old, begun_in(None, tmp_path / "run", old, is_begun=False)).precision == "32-true"
+    assert training_settings(old, begun_in(None, tmp_path / "run", old, is_begun=False)).precision == "32-true"
 
 
 def test_auto_precision_depends_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:

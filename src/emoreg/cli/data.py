@@ -126,7 +126,7 @@ def show(
     kind = kind_of(name, stimuli)
     collection = read_set(name, find(name, root), count=1000, image_size=96, kind=kind)
     progress = Progress(quiet=quiet)
-    progress.tell(collection.notes, collection.left_out)
+    progress.report_notes(collection.notes, collection.left_out)
     picture = draw_sheet(collection, count, seed)
     make_folder(out.parent)
     with writing(out):
@@ -225,7 +225,7 @@ def diffuse(
     )
     progress = Progress(quiet=quiet)
     stimuli = read_stimuli(source, settings.seed)
-    progress.tell(stimuli.notes, stimuli.left_out)
+    progress.report_notes(stimuli.notes, stimuli.left_out)
     out = out or Path(f"data/diffused-{from_}")
     diffused = diffuse_set(with_labels(stimuli, labels), model, settings, out, progress)
     rows = [

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from emoreg.cli.parser import DeviceName, File, Folder, Quiet, Shown
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
-from emoreg.runtime.streams import tell
+from emoreg.runtime.streams import print_line
 
 Run = Annotated[Path, Shown("RUN", "folder of a finished run of stage 2")]
 Images = Annotated[Sequence[Path], Shown("IMAGE")]
@@ -77,7 +77,7 @@ def predict(
         nonlocal unreadable
         unreadable += 1
         advance(1)
-        tell(f"emoreg: {error}; skipped")
+        print_line(f"emoreg: {error}; skipped")
 
     def print_json(prediction: Prediction) -> None:
         print(json_line(prediction.row(probabilities)))
@@ -103,7 +103,7 @@ def predict(
         if note := lacking_note("".join(letters)):
             progress.say(note)
     if unreadable:
-        tell(f"emoreg: {unreadable:,} of {len(sources):,} images could not be read")
+        print_line(f"emoreg: {unreadable:,} of {len(sources):,} images could not be read")
     return 1 if unreadable else 0
 
 

@@ -26,7 +26,7 @@ from emoreg.cli.sweep import sweep
 from emoreg.errors import UserError, printable
 from emoreg.runtime import launch_env
 from emoreg.runtime.signals import Stopped, heed_requests, ignore_requests
-from emoreg.runtime.streams import StdoutError, close_streams, open_streams, tell
+from emoreg.runtime.streams import StdoutError, close_streams, open_streams, print_line
 
 EMOREG = Group(
     "Emotional Regulation for image classification (arXiv:2606.13081): give a network an emotional experience, train "
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StdoutError as error:
         if error.errno == errno.EPIPE:  # the reader of our output, such as head, has closed it
             return 141
-        tell(f"emoreg: stdout cannot be written: {error.strerror}; send it elsewhere, as in > FILE")
+        print_line(f"emoreg: stdout cannot be written: {error.strerror}; send it elsewhere, as in > FILE")
         return 2
 
 
@@ -101,7 +101,7 @@ def _run(arguments: Sequence[str], is_process: bool) -> int:
             if is_process:
                 ignore_requests()
     except UserError as error:
-        tell(f"emoreg (process {launch_env.rank()}): {error}" if launch_env.rank() else f"emoreg: {error}")
+        print_line(f"emoreg (process {launch_env.rank()}): {error}" if launch_env.rank() else f"emoreg: {error}")
         return 2
     except KeyboardInterrupt as error:
         by_signal = isinstance(error, Stopped) and error.by != signal.SIGINT
@@ -110,13 +110,13 @@ def _run(arguments: Sequence[str], is_process: bool) -> int:
             hint = "; run the same command again to resume"
             if isinstance(error, Stopped) and error.at_once:
                 hint = " at once; run the same command again to resume from what was saved before"
-        tell(f"emoreg: {'stopped by a signal' if by_signal else 'interrupted'}{hint}")
+        print_line(f"emoreg: {'stopped by a signal' if by_signal else 'interrupted'}{hint}")
         return 143 if by_signal else 130
     except StdoutError:
         raise
     except OSError as error:  # such as a full or read-only disk
         where = f": {error.filename}" if error.filename else ""
-        tell(printable(f"emoreg: {error.strerror or error}{where}"))
+        print_line(printable(f"emoreg: {error.strerror or error}{where}"))
         return 2
 
 

@@ -83,7 +83,7 @@ def _read_out(out: Path, table: pd.DataFrame) -> Path | None:
     from emoreg.data.stimuli.procedural import compose
     from emoreg.data.targets import read_target
     from emoreg.inference.affect_plane import draw_affect_plane
-    from emoreg.inference.load import read_out_of
+    from emoreg.inference.load import load_readout
     from emoreg.runtime.safe_io import write_atomically, writing
     from emoreg.study.columns import RunStatus
     from emoreg.study.run_study import RUNS
@@ -97,7 +97,7 @@ def _read_out(out: Path, table: pd.DataFrame) -> Path | None:
     test = read_target(STAGE_2.target).test
     digits = load_images(test.take(np.arange(UNSEEN)), size, False, 1.0, Progress(quiet=True)).pixels
     assert digits is not None  # None only for sets too large for memory
-    readout = read_out_of(out / RUNS / Path(encoders["folder"].iloc[0]).name)
+    readout = load_readout(out / RUNS / Path(encoders["folder"].iloc[0]).name)
     drawn = draw_affect_plane(readout, unseen, labels, digits.permute(0, 2, 3, 1).numpy(), "digits")
     with writing(path):
         write_atomically(path, drawn)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 from emoreg.cli.parser import File, Folder, Shown
 from emoreg.config.outcomes import VALIDATION
 from emoreg.errors import UserError, printable
-from emoreg.runtime.streams import tell
+from emoreg.runtime.streams import print_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,12 +177,12 @@ def _table(path: Path, runs: Path | None) -> pd.DataFrame:
                 f"{runs or opened.out / RUNS} lacks {len(lost)} of its runs; give --runs, or delete the table if they "
                 "are gone"
             )
-            tell(f"emoreg: {file} is left as it is: {opened.fallen_out or lacking}")
+            print_line(f"emoreg: {file} is left as it is: {opened.fallen_out or lacking}")
             return table
         try:
             write_results(file, table)
         except UserError as error:  # the disk may be read-only
-            tell(f"emoreg: {error}")
+            print_line(f"emoreg: {error}")
     return table
 
 
@@ -284,7 +284,7 @@ def _open(path: Path, runs: Path | None) -> _Opened:
 
     opened = open_study(path, runs=runs)
     if opened.fallen_out:
-        tell(f"emoreg: {opened.fallen_out}")
+        print_line(f"emoreg: {opened.fallen_out}")
     table = opened.table()
     if not has_results(table):
         where = runs or opened.out / RUNS

@@ -42,7 +42,7 @@ def list_runs(
         emoreg runs list --where '`recipe.training.epochs` > 20' --columns run,validation_accuracy
     """
     from emoreg.runs.catalogue import catalogue, damage, find_runs
-    from emoreg.runtime.streams import tell
+    from emoreg.runtime.streams import print_line
     from emoreg.runtime.terminal import show
     from emoreg.study.results_table import select
     from emoreg.study.tables import rows_table, rows_text
@@ -60,7 +60,7 @@ def list_runs(
     else:
         print(rows_text(table, format), end="")
     for line in damaged:
-        tell(f"emoreg: damaged: {line}")
+        print_line(f"emoreg: damaged: {line}")
 
 
 def compare(runs: RunFolders, *, test: bool = False) -> None:

@@ -14,7 +14,7 @@ from emoreg.errors import UserError, printable
 from emoreg.runtime import launch_env
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import make_folder, write_json
-from emoreg.runtime.streams import tell
+from emoreg.runtime.streams import print_line
 
 if TYPE_CHECKING:
     from emoreg.runs.run import Run
@@ -149,7 +149,7 @@ def print_edition(file: Path) -> None:
     from emoreg.config.read_recipe import has_edition
 
     if launch_env.rank() == 0 and not has_edition(file):
-        tell(printable(f"emoreg: {file}: edition {EDITION} of the method; write 'edition: {EDITION}' to keep it"))
+        print_line(printable(f"emoreg: {file}: edition {EDITION} of the method; write 'edition: {EDITION}' to keep it"))
 
 
 def _read(kind: type[R], file: Path, settings: Sequence[str], smoke: bool, print_it: bool) -> R:
@@ -163,7 +163,7 @@ def _read(kind: type[R], file: Path, settings: Sequence[str], smoke: bool, print
         needs_pretrained = recipe.backbone.name.startswith((FOLDER, HUB))
         if recipe.backbone.pretrained and not needs_pretrained and "backbone.pretrained" not in given:
             overrides["backbone.pretrained"] = False
-            tell("emoreg: --smoke starts from random weights, so that published ones need not be downloaded")
+            print_line("emoreg: --smoke starts from random weights, so that published ones need not be downloaded")
         recipe = read_recipe(kind, file, overrides | given)
     if print_it:
         print(recipe_yaml(recipe), end="")
@@ -180,7 +180,7 @@ def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: P
     from emoreg.runtime.terminal import show
     from emoreg.stages.pretrain import experience_run
     from emoreg.study.image_counts import count_images
-    from emoreg.study.missing_sets import download_notes, missing_sets_of, told
+    from emoreg.study.missing_sets import describe_missing, download_notes, missing_sets_of
     from emoreg.training.fabric import device_kind
 
     is_refused = False
@@ -197,7 +197,7 @@ def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: P
         first_line, is_refused = str(error), True
     counted = count_images([recipe], progress)
     missing = missing_sets_of(recipe, counted.faults)
-    show(printable(first_line), *told(missing), *download_notes([recipe]))
+    show(printable(first_line), *describe_missing(missing), *download_notes([recipe]))
     _print_estimate(recipe, counted, folder, progress)
     return 2 if is_refused or missing else 0
 
@@ -249,12 +249,12 @@ def _prepared(recipe: PretrainRecipe | TrainRecipe, run: Run) -> PretrainRecipe 
 def _outlook(folder: Path, recipe: PretrainRecipe | TrainRecipe) -> str:
     """Say in a line what training would do in a run folder; raise the UserError with which it would refuse to start."""
     from emoreg.runs.inputs import Inputs
-    from emoreg.runs.run import Run, begun_run
+    from emoreg.runs.run import Run, find_started_run
     from emoreg.runtime.lock import FolderInUse, holder
     from emoreg.stages.inputs import inputs_of
 
     inputs = inputs_of(recipe) if Run(folder).has_begun else Inputs()  # for a new run, images need no checksums
-    run = begun_run(folder, recipe, inputs)
+    run = find_started_run(folder, recipe, inputs)
     if run is not None and run.is_finished:
         return f"{folder}: already finished, nothing to train"
     if (process := holder(folder)) is not None:

@@ -12,7 +12,7 @@ from emoreg.cli.report import RunsFolder, has_results, print_report
 from emoreg.cli.stages import print_edition
 from emoreg.errors import UserError, printable
 from emoreg.runtime.progress import Progress
-from emoreg.runtime.streams import tell
+from emoreg.runtime.streams import print_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,27 +120,31 @@ def _print_lost(table: pd.DataFrame, out: Path) -> int:
     failed, diverged = lost[lost.status == RunStatus.FAILED], lost[lost.status == RunStatus.DIVERGED]
     encoders, classifiers = diverged[diverged.stage == 1], diverged[diverged.stage == 2]
     for run in lost.itertuples():
-        tell(printable(f"emoreg: {run.status}: {run.run}: {run.error}"))
+        print_line(printable(f"emoreg: {run.status}: {run.run}: {run.error}"))
     anew = "and are not trained again; to retry one that was trained here, delete its folder ('emoreg runs delete')"
     if len(classifiers):
-        tell(f"emoreg: {len(classifiers)} of {total} runs diverged: they count as collapsed, {anew}")
+        print_line(f"emoreg: {len(classifiers)} of {total} runs diverged: they count as collapsed, {anew}")
     if len(encoders):
-        tell(f"emoreg: {len(encoders)} of {total} runs diverged in stage 1: they block runs that need them, {anew}")
+        print_line(
+            f"emoreg: {len(encoders)} of {total} runs diverged in stage 1: they block runs that need them, {anew}"
+        )
     if len(failed):
         where = _tracebacks([recorded.get(key, {}) for key in failed["id"]], out)
-        tell(f"emoreg: {len(failed)} of {total} runs failed{where}; run the same command again to retry them")
+        print_line(f"emoreg: {len(failed)} of {total} runs failed{where}; run the same command again to retry them")
     if blocked := (table.status == RunStatus.BLOCKED).sum():
-        tell(f"emoreg: {blocked} of {total} runs are blocked: not started, as they need a stage-1 run named above")
+        print_line(
+            f"emoreg: {blocked} of {total} runs are blocked: not started, as they need a stage-1 run named above"
+        )
     return 1 if len(failed) or len(encoders) else 0
 
 
 def print_failed_scorings(failed: Sequence[Mapping[str, str]], out: Path) -> int:
     """List the failed scorings of a study, by their records; return the exit code, 1 if there are any."""
     for record in failed:
-        tell(printable(f"emoreg: failed: {record['run']}: {record['error']}"))
+        print_line(printable(f"emoreg: failed: {record['run']}: {record['error']}"))
     if failed:
         where = _tracebacks(failed, out)
-        tell(f"emoreg: the suites of {len(failed)} runs failed{where}; run the same command again to retry them")
+        print_line(f"emoreg: the suites of {len(failed)} runs failed{where}; run the same command again to retry them")
     return 1 if failed else 0
 
 
@@ -172,15 +176,15 @@ def _print_plan(
     from emoreg.study.image_counts import count_images
     from emoreg.study.kept_data import at_places, find_data
     from emoreg.study.measured_speeds import gpu_estimate
-    from emoreg.study.missing_sets import download_notes, missing_sets, told
+    from emoreg.study.missing_sets import describe_missing, download_notes, missing_sets
     from emoreg.study.part import part_of
     from emoreg.study.results_table import read_results
-    from emoreg.study.run_study import begun
+    from emoreg.study.run_study import prepare_study
     from emoreg.study.scheduler import left_to_do
     from emoreg.study.scorings import check_scorable, left_to_score, plan_line
     from emoreg.study.tables import plan_table
 
-    opened = begun(study, out, runs, tables=[(str(path), read_results(path)) for path in tables])
+    opened = prepare_study(study, out, runs, tables=[(str(path), read_results(path)) for path in tables])
     study, planned, ids = opened.study, opened.planned, opened.ids_elsewhere
     part = part_of(planned, only)
     scorings = left_to_score(part, study.suites)
@@ -190,7 +194,7 @@ def _print_plan(
     left = left_to_do(list({run.id: run for run in part}.values()), ids)
     counted = count_images((run.recipe for run in part), progress)
     missing = missing_sets(left, counted.faults)
-    lines = [*([opened.fallen_out] if opened.fallen_out else []), *changed, *told(missing)]
+    lines = [*([opened.fallen_out] if opened.fallen_out else []), *changed, *describe_missing(missing)]
     is_refused = bool(changed)
     try:
         check_scorable(left, scorings, study.suites)

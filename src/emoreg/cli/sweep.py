@@ -9,7 +9,7 @@ from emoreg.cli.parser import Folder, Quiet, Shown
 from emoreg.cli.study import ray_cluster
 from emoreg.errors import printable
 from emoreg.runtime.progress import Progress
-from emoreg.runtime.streams import tell
+from emoreg.runtime.streams import print_line
 
 if TYPE_CHECKING:
     from emoreg.runtime.terminal import Table
@@ -70,7 +70,7 @@ def sweep(
         print(printable(f"{best} by the choice: {advice}"))
     lost = [each for each in result.results if each.error is not None]
     for each in lost:
-        tell(printable(f"emoreg: trial {each.trial.number}: {each.error}"))
+        print_line(printable(f"emoreg: trial {each.trial.number}: {each.error}"))
     return 0 if all(each.has_diverged for each in lost) else 1
 
 

@@ -14,8 +14,8 @@ LABELS: Mapping[TargetLabels, str] = {
     "multilabel": "several emotions an image",
     "dimensions": "rated dimensions",
 }
-ANSWERED: Mapping[Task, str] = {
-    "classification": "one class an image",
+PREDICTED: Mapping[Task, str] = {
+    "classification": "one class per image",
     "multilabel": "several labels an image",
     "regression": "values",
 }

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import Fit
 from emoreg.config.setting_types import path_of
-from emoreg.config.target_words import ANSWERED, describe_target
+from emoreg.config.target_words import PREDICTED, describe_target
 from emoreg.data.stimuli import WITH_CLASSES
 from emoreg.data.stimuli.emotion import EmotionSpace, Kind
 from emoreg.errors import UserError, is_plain, shortened
@@ -24,8 +24,8 @@ from emoreg.runs.run import WEIGHTS, Run, open_run
 from emoreg.runtime.places import portable
 from emoreg.stages.affective_heads import Head, heads_of
 from emoreg.stages.classifier import load_classifier
-from emoreg.stages.evaluate import whole_of
-from emoreg.stages.given_model import is_recorded, named_experiences
+from emoreg.stages.evaluate import total_classes
+from emoreg.stages.given_model import describes_given_model, named_experiences
 from emoreg.stages.pretrain import AffectiveModel, load_encoder
 
 COPY = "experience"  # folder inside a run for a copy of its stage-1 run, so that they can be moved together
@@ -136,7 +136,7 @@ def load_run(
         reason = str(error)
     whole = None
     with contextlib.suppress(UserError):  # final.json is damaged, which nothing else here needs
-        whole = whole_of(run.final)
+        whole = total_classes(run.final)
     return LoadedRun(run.folder, classifier, recipe, classes, recipe.target.image_size, readout, reason, whole)
 
 
@@ -144,7 +144,7 @@ def require_classes(loaded: LoadedRun, what: str) -> None:
     """Raise UserError unless the classifier predicts one class per image. `what` names what needs that."""
     if (task := loaded.model.task) != "classification":
         raise UserError(
-            f"{loaded.folder} predicts {ANSWERED[task]}; {what} needs a classifier that predicts one class an image"
+            f"{loaded.folder} predicts {PREDICTED[task]}; {what} needs a classifier that predicts one class per image"
         )
 
 
@@ -171,7 +171,7 @@ def _recorded_experience(run: Run, recipe: TrainRecipe) -> str:
     """Path or name of the stage-1 run of a classifier's encoder, as recorded. _NoReadoutError if there is none."""
     if not recipe.has_two_responses:
         raise _NoReadoutError("the classifier has no emotional branch")
-    if is_recorded(recipe):
+    if describes_given_model(recipe):
         names = named_experiences(run)
         if not names:
             raise _NoReadoutError("its emotional encoder was given in Python, and what it had learned is not recorded")
@@ -203,7 +203,7 @@ def _candidates(folder: Path, recorded: str, is_checked: bool) -> Iterator[Path]
     yield from (Path(parent, *tail) for parent in folder.resolve().parents for tail in tails)
 
 
-def read_out_of(experience: Path) -> EmotionReadout:
+def load_readout(experience: Path) -> EmotionReadout:
     """Load the emotion readout of a finished stage-1 run.
 
     Raises:

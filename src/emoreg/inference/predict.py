@@ -34,7 +34,7 @@ from emoreg.models.tasks import mix_probabilities
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.affective_heads import Head
-from emoreg.training.fabric import make_fabric, place, scoring
+from emoreg.training.fabric import make_fabric, place, scoring_settings
 
 FeelWith = Literal["experience", "encoder"]
 Image = File | NDArray[np.uint8] | bytes | Pillow.Image  # bytes: the content of an image file
@@ -158,7 +158,7 @@ def _predict(
     device: Device,
     on_unreadable: Callable[[UserError], None] | None,
 ) -> Iterator[Prediction]:
-    fabric = make_fabric(scoring(loaded.recipe, Run(loaded.folder), device))
+    fabric = make_fabric(scoring_settings(loaded.recipe, Run(loaded.folder), device))
     model, reader, shape = place(loaded.model, fabric), None, (loaded.image_size, loaded.fit)
     readout_shape = shape
     if loaded.readout is not None:
@@ -354,7 +354,7 @@ def _images_at(path: Path, given: str, progress: Progress) -> Sequence[File]:
             inside = [file for file in files if is_image(file.name)]
             if not inside:
                 raise UserError(f"{path} holds no images ({', '.join(image_suffixes())})")
-            progress.tell(guessed_names(path), not_read(path, files))
+            progress.report_notes(guessed_names(path), not_read(path, files))
             return inside
         if path.is_file():
             return [File(path.name, path.parent)]

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from emoreg.config.schema import SMALL_IMAGES, BackboneSettings
 from emoreg.config.setting_types import typed_value
 from emoreg.errors import SettingError, nearest, shortened
-from emoreg.models.features import forward_flops, num_features, tried_out
+from emoreg.models.features import evaluation_mode, forward_flops, num_features
 from emoreg.models.our_networks import OURS, build_our_network, refuse_zero_gamma
 from emoreg.models.weight_file import load_weight_file
 from emoreg.models.weight_source import resolve_source
-from emoreg.models.widths import own_width, width_arguments, without_memory
+from emoreg.models.widths import meta_model, own_width, width_arguments
 from emoreg.runtime.quiet_libraries import errors_only
 
 M = TypeVar("M", bound=nn.Module)
@@ -121,7 +121,7 @@ def stem_note(settings: BackboneSettings, image_size: int) -> str | None:
 
     if image_size <= SMALL_IMAGES or settings.name in OURS or not is_model(settings.name):
         return None
-    if not isinstance(without_memory(settings.name.partition(".")[0]), ResNet):  # the name without timm's weight tag
+    if not isinstance(meta_model(settings.name.partition(".")[0]), ResNet):  # the name without timm's weight tag
         return None
     images = f"for images of {image_size} pixels"
     if settings.stem == "cifar":
@@ -224,7 +224,7 @@ def _fault(model: nn.Module, image_size: int) -> str | None:
         device = torch.device("meta")
         tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
     try:
-        with tried_out(model):
+        with evaluation_mode(model):
             images = torch.zeros(2, 3, image_size, image_size, device=device)
             features = torch.func.functional_call(model, tensors, (images,))
         width = num_features(model)
@@ -304,7 +304,7 @@ def _refuse_unsupported(settings: BackboneSettings, image_size: int) -> None:
     from timm.models.resnet import ResNet
     from timm.models.vision_transformer import VisionTransformer
 
-    name, model = settings.name, without_memory(settings.name)
+    name, model = settings.name, meta_model(settings.name)
     given = [key for key in ("width", "zero_gamma", "pool", "class_token") if getattr(settings, key) is not None]
     if settings.patch_size and image_size % settings.patch_size:
         raise SettingError(

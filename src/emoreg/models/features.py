@@ -188,7 +188,7 @@ def require_features(module: nn.Module, image_size: int, name: str) -> None:
     require_kept(module, name)
     device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
     images = torch.zeros(2, COLOURS, image_size, image_size, device=device)
-    with tried_out(module):
+    with evaluation_mode(module):
         pooled_features(module, images, num_features(module), name)
 
 
@@ -200,7 +200,7 @@ def forward_flops(network: nn.Module, images: Tensor) -> int:
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     network.requires_grad_(False)  # the counter hooks gradients, and fails at a view of a parameter
     # Fused attention kernels differ between devices, and not all of them are counted.
-    with tried_out(network), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with evaluation_mode(network), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         network(images)
     for parameter in trained:
         parameter.requires_grad = True
@@ -208,7 +208,7 @@ def forward_flops(network: nn.Module, images: Tensor) -> int:
 
 
 @contextlib.contextmanager
-def tried_out(module: nn.Module) -> Iterator[None]:
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Put a network into evaluation mode without gradients; restore its mode and the CPU's random state afterwards."""
     before = [(inner, inner.training) for inner in module.modules()]
     try:

@@ -28,7 +28,7 @@ def own_width(name: str) -> Width | None:
 
     if name in OURS:
         return Width(our_width(name), 1)
-    model = without_memory(name) if is_model(name) else None
+    model = meta_model(name) if is_model(name) else None
     if isinstance(model, ResNet):
         return Width(_stage_channels(model)[0], 1)
     if isinstance(model, VisionTransformer):
@@ -47,7 +47,7 @@ def width_arguments(name: str, width: int) -> dict[str, Any]:
         raise SettingError("width", f"{name} has none that can be set, {has_one}; leave it out")
     if width % own.step:
         raise SettingError("width", f"must be a multiple of {own.step}, the number of {name}'s heads, not {width}")
-    model = without_memory(name)
+    model = meta_model(name)
     if isinstance(model, ResNet):
         return {"channels": tuple(width * channels // own.value for channels in _stage_channels(model))}
     return {"embed_dim": width}
@@ -61,7 +61,7 @@ def _stage_channels(model: Any) -> list[int]:
 
 
 @cache
-def without_memory(name: str) -> nn.Module:
+def meta_model(name: str) -> nn.Module:
     """Build the timm model of this name on the meta device, to look at its type and layers."""
     import timm
 

@@ -36,7 +36,7 @@ class Status(StrEnum):
     DIVERGED = "diverged"  # which ends a run too
     RUNNING = "running"  # a process holds its lock
     STOPPED = "stopped"  # it has a checkpoint
-    NOT_BEGUN = "not begun"
+    NOT_STARTED = "not started"
     DAMAGED = "damaged"
 
 
@@ -127,7 +127,7 @@ def status_of(run: Run) -> Status:
         return Status.FINISHED if run.is_finished else Status.DIVERGED
     if holder(run.folder) is not None:
         return Status.RUNNING
-    return Status.STOPPED if run.has_begun else Status.NOT_BEGUN
+    return Status.STOPPED if run.has_begun else Status.NOT_STARTED
 
 
 def _scores(run: Run) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class Inputs:
             is none, or if it is unknown.
         given: the section whose images the caller supplies in Python; for messages, not recorded.
         has_model: whether the caller supplies a model; recorded as "model".
-        told: description of the origin of that model's stage-1 weights; for messages, not recorded.
+        origin: description of the origin of that model's stage-1 weights; for messages, not recorded.
         learning: SHA-256 of the names of that model's trainable parameters; None without a model, or if unknown.
     """
 
@@ -40,7 +40,7 @@ class Inputs:
     experience: str | None = None
     given: str | None = None
     has_model: bool = False
-    told: str = field(default="", compare=False)
+    origin: str = field(default="", compare=False)
     learning: str | None = None
 
     def record(self) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class Inputs:
         }
 
     @property
-    def tells_experience(self) -> bool:
+    def knows_experience(self) -> bool:
         """Whether the origin of the stage-1 weights is known; for a model, also if it has none."""
         return self.experience is not None or self.has_model
 
@@ -119,7 +119,7 @@ def changes(old: Recipe, new: Recipe, before: Inputs, now: Inputs) -> tuple[list
                 lines.append(f"{section}, given in Python: {change}")
             else:
                 lines.append(f"{section}.root: {change} in {new.sections[section].root}")
-    if before.tells_experience and now.tells_experience:
+    if before.knows_experience and now.knows_experience:
         known.append(EXPERIENCE)
         if before.experience != now.experience:
             lines.append(_other_experience(old, new, before, now))
@@ -138,7 +138,7 @@ def _image_change(before: Contents, now: Contents, is_given: bool) -> str:
 
 def _other_experience(old: Recipe, new: Recipe, before: Inputs, now: Inputs) -> str:
     if now.has_model:
-        return f"model: stage-1 weights {(before.experience or 'none')[:SHOWN]} then, {now.told} now"
+        return f"model: stage-1 weights {(before.experience or 'none')[:SHOWN]} then, {now.origin} now"
     folders = [recipe.encoder.experience for recipe in (old, new) if isinstance(recipe, TrainRecipe)]
     checksums = (str(inputs.experience)[:SHOWN] for inputs in (before, now))
     parts = (f"{folder} (weights {checksum})" for folder, checksum in zip(folders, checksums, strict=True))

@@ -300,17 +300,18 @@ def start_run(folder: Path | str, recipe: Recipe, inputs: Inputs | None = None) 
     """
     run, inputs = Run(Path(folder)), inputs or Inputs()
     make_folder(run.folder, "run folder")
-    if (begun := begun_run(run.folder, recipe, inputs)) is not None:
-        if not begun.has_ended and not (begun.folder / INPUTS).exists():  # started by an earlier emoreg
-            _write_inputs(begun, inputs)
-        return begun
+    started = find_started_run(run.folder, recipe, inputs)
+    if started is not None:
+        if not started.has_ended and not (started.folder / INPUTS).exists():  # started by an earlier emoreg
+            _write_inputs(started, inputs)
+        return started
     run.write(RECIPE, recipe_yaml(recipe).encode())  # replaces the recipe of a run whose first start failed
     _write_inputs(run, inputs)
     return Run(run.folder)
 
 
-def begun_run(folder: Path, recipe: Recipe, inputs: Inputs) -> Run | None:
-    """Return the run of `recipe` in `folder` if it has begun, else None. Writes nothing.
+def find_started_run(folder: Path, recipe: Recipe, inputs: Inputs) -> Run | None:
+    """Return the run of `recipe` in `folder` if it was started, else None. Writes nothing.
 
     Args:
         folder: the run folder, which need not exist.

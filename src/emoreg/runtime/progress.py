@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from emoreg.runtime.streams import tell
+from emoreg.runtime.streams import print_line
 
 if TYPE_CHECKING:  # imported when the first bar is shown
     from rich.progress import Progress as _RichProgress
@@ -48,14 +48,14 @@ class Progress:
         if self._bars is not None:
             self._bars.console.print(line, markup=False, highlight=False, crop=False, overflow="ignore")
         else:
-            tell(line)
+            print_line(line)
 
     def detail(self, line: str) -> None:
         """Print one line if `details` is set."""
         if self.details:
             self.say(line)
 
-    def tell(self, notes: Sequence[str], left_out: Sequence[str] = ()) -> None:
+    def report_notes(self, notes: Sequence[str], left_out: Sequence[str] = ()) -> None:
         """Print how a set was read; each line only once, even if many runs read the same set.
 
         Args:

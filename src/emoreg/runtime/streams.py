@@ -77,7 +77,7 @@ def close_streams() -> None:
         raise failed
 
 
-def tell(line: str) -> None:
+def print_line(line: str) -> None:
     """Print a line to stderr. Errors are ignored, as they must not end the work that the line is about."""
     if sys.stderr is not None:  # else print would use stdout
         with contextlib.suppress(OSError, ValueError):

@@ -133,7 +133,7 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
     target = read_target(recipe.target, recipe.edition) if data is None else with_notes_on_classes(data)
     if context.is_leader:
         scale = scale_note(target)
-        progress.tell(target.notes if scale is None else (*target.notes, scale), target.left_out)
+        progress.report_notes(target.notes if scale is None else (*target.notes, scale), target.left_out)
     classifier, matched = (model, None) if model is not None else build_matched(recipe, len(target.classes))
     _require_outputs(classifier, target)
     experiences = experiences_of(classifier)

@@ -27,7 +27,7 @@ from emoreg.stages.inputs import contents_of_given
 from emoreg.stages.leaks import count_trained_on
 from emoreg.stages.metrics import measure
 from emoreg.stages.target_images import load_target
-from emoreg.training.fabric import make_fabric, place, scoring
+from emoreg.training.fabric import make_fabric, place, scoring_settings
 
 
 class _Images(NamedTuple):
@@ -71,7 +71,7 @@ def evaluate(
     recipe = run.recipe
     if not isinstance(recipe, TrainRecipe):
         raise UserError(f"{run.folder} is a run of stage 1; evaluate takes a classifier's")
-    training = scoring(recipe, run, device)
+    training = scoring_settings(recipe, run, device)
     fabric = make_fabric(training)
     classifier, classes = load_classifier(run, model)
     if data is None or isinstance(data, str | Path):
@@ -164,10 +164,10 @@ def describe_run(run: Run) -> str:
     """Describe the target of a finished run of stage 2. Raise UserError if its files are damaged."""
     recipe, final = run.recipe, run.final
     assert isinstance(recipe, TrainRecipe)
-    return describe_target(recipe.target, len(final.get("classes") or ()) or None, whole_of(final))
+    return describe_target(recipe.target, len(final.get("classes") or ()) or None, total_classes(final))
 
 
-def whole_of(final: Mapping[str, Any]) -> int | None:
+def total_classes(final: Mapping[str, Any]) -> int | None:
     """Number of classes of a run's whole target, from its final.json; None if an earlier emoreg wrote it."""
     target = final.get("target")
     count = target.get("classes") if isinstance(target, Mapping) else None

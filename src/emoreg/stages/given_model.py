@@ -30,7 +30,7 @@ def as_given(recipe: TrainRecipe, model: RegulatedClassifier, run: Run) -> Train
     Raises:
         SettingError: a setting that has no meaning for this classifier.
     """
-    if run.has_begun and run.stage == 2 and has_given_model(run) and not is_recorded(run.recipe):
+    if run.has_begun and run.stage == 2 and has_given_model(run) and not describes_given_model(run.recipe):
         return recipe
     _refuse_meaningless(recipe, model)
     encoder = EncoderSettings(lr_factor=recipe.encoder.lr_factor)
@@ -73,10 +73,10 @@ def _refuse_meaningless(recipe: TrainRecipe, model: RegulatedClassifier) -> None
 
 def has_given_model(run: Run) -> bool:
     """Whether a run of stage 2 trained a user-supplied classifier. Raise UserError if its files are damaged."""
-    return is_recorded(run.recipe) or (run.environment or [{}])[-1].get("model") == GIVEN
+    return describes_given_model(run.recipe) or (run.environment or [{}])[-1].get("model") == GIVEN
 
 
-def is_recorded(recipe: object) -> bool:
+def describes_given_model(recipe: object) -> bool:
     """Whether a recipe describes a user-supplied classifier, as `as_given` does."""
     return isinstance(recipe, TrainRecipe) and recipe.backbone.is_own
 
@@ -88,7 +88,7 @@ def refuse_another(run: Run, model: RegulatedClassifier) -> None:
     earlier version has not recorded the model.
     """
     recipe = run.recipe
-    if not isinstance(recipe, TrainRecipe) or not is_recorded(recipe):
+    if not isinstance(recipe, TrainRecipe) or not describes_given_model(recipe):
         return
     then, now = recipe.regulation, _regulation_settings(model)
     pairs = [(name, getattr(then, name), getattr(now, name)) for name in ("mode", "granularity", "mix")]

@@ -43,7 +43,7 @@ def inputs_of(
             checksum_of(experiences),
             given,
             has_model=True,
-            told=describe_experiences(experiences),
+            origin=describe_experiences(experiences),
             learning=hashlib.sha256(learning.encode()).hexdigest(),
         )
     experience = recipe.encoder.experience if isinstance(recipe, TrainRecipe) else None

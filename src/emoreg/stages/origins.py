@@ -109,7 +109,7 @@ def _digest(network: nn.Module) -> str:
 def mark_loaded(model: RegulatedClassifier, run: Run) -> None:
     """Mark a classifier as trained by a finished run of stage 2, and its encoder with the run's experience."""
     inputs, recipe = run.inputs, run.recipe
-    if inputs.tells_experience and checksum_of(experiences_of(model)) != inputs.experience:
+    if inputs.knows_experience and checksum_of(experiences_of(model)) != inputs.experience:
         for module in model.modules():
             vars(module).pop(EXPERIENCE, None)
         names = named_experiences(run)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from emoreg.config.recipe import PretrainRecipe
 from emoreg.data.images.augment import normalise
 from emoreg.errors import UserError
-from emoreg.models.features import tried_out
+from emoreg.models.features import evaluation_mode
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import WEIGHTS, Run
 
@@ -29,7 +29,7 @@ REPEATABLE = TOLERANCE / 10  # the same between two calls of one network
 
 def probe_outputs(network: nn.Module, image_size: int) -> dict[str, list[list[float]]]:
     """Return metadata with a network's outputs; empty if they are not finite or repeatable, or the network fails."""
-    with tried_out(network):
+    with evaluation_mode(network):
         first, second = _outputs(network, image_size), _outputs(network, image_size)
     if first is None or second is None or not _allclose(first, second, REPEATABLE):
         return {}
@@ -58,7 +58,7 @@ def refuse_other_outputs(run: Run, name: str, network: nn.Module, metadata: Mapp
         raise UserError(f"{run.folder / WEIGHTS} is damaged: its {KEY} is not lists of numbers") from None
     recipe = run.recipe
     size = recipe.stimuli.image_size if isinstance(recipe, PretrainRecipe) else recipe.target.image_size
-    with tried_out(network):
+    with evaluation_mode(network):
         outputs = _outputs(network, size)
     if outputs is not None and not _allclose(stored, outputs, TOLERANCE):
         raise UserError(

@@ -19,7 +19,7 @@ from emoreg.errors import Diverged
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runtime.seeding import generator
 from emoreg.stages.confusion import remark_on_predictions
-from emoreg.stages.given_model import is_recorded
+from emoreg.stages.given_model import describes_given_model
 from emoreg.stages.metrics import count_flops, measure
 from emoreg.stages.probe import probe_outputs
 from emoreg.stages.target_images import TargetImages
@@ -148,7 +148,7 @@ def measure_and_finish(
         **facts,
     }
     metadata: dict[str, Any] = {"stage": 2, "classes": names}
-    if is_recorded(recipe):
+    if describes_given_model(recipe):
         metadata |= probe_outputs(classifier, recipe.target.image_size)
     run.finish(classifier.state_dict(), metadata, final)
 

@@ -137,6 +137,6 @@ def _split_sets(
                 )
             stimuli = read_stimuli(settings, recipe.seed)
             if verbose:
-                progress.tell(stimuli.notes, stimuli.left_out)
+                progress.report_notes(stimuli.notes, stimuli.left_out)
         splits.append(split_stimuli(stimuli, chosen, recipe.seed, progress, recipe.edition))
     return splits

@@ -89,7 +89,9 @@ def split_stimuli(
         )
     if evoked := describe_evoking(settings.valence, settings.arousal):
         kept = evoking(stimuli, settings.valence, settings.arousal)[rows]
-        progress.tell([f"{stimuli.name}: {kept.sum():,} of {len(rows):,} images are {evoked}; the others are left out"])
+        progress.report_notes(
+            [f"{stimuli.name}: {kept.sum():,} of {len(rows):,} images are {evoked}; the others are left out"]
+        )
         table, rows = table.take(np.flatnonzero(kept)), rows[kept]
     part = _parts(stimuli, settings.validation, seed, edition)[rows]
     train, validation, test = (np.flatnonzero(part == name) for name in ("train", "validation", "test"))
@@ -103,7 +105,7 @@ def split_stimuli(
     if settings.validation and space.kind == "category":
         cause = "its validation split" if stimuli.splits else f"a validation share of {settings.validation:g}"
         lost = classes_without(stimuli.name, labels, labels[validation], space.names, cause, "validation images")
-        progress.tell(lost)
+        progress.report_notes(lost)
     if settings.test_limit is not None:
         test = at_most(test, labels, settings.test_limit, seed)
     if settings.share is not None:
@@ -114,7 +116,7 @@ def split_stimuli(
         validation = validation[keep_rows(labels[validation], share, limit_seed, edition)]
         cause = f"a limit of {settings.limit:,}"
         lost = classes_without(stimuli.name, labels[train], labels[limited], space.names, cause, "training images")
-        progress.tell(lost)
+        progress.report_notes(lost)
         train = limited
     return SplitStimuli(
         settings,

@@ -265,7 +265,7 @@ class _Reporting(Progress):
     def warn(self, line: str) -> None:
         self.connection.send(("warn", line))
 
-    def tell(self, notes: Sequence[str], left_out: Sequence[str] = ()) -> None:
+    def report_notes(self, notes: Sequence[str], left_out: Sequence[str] = ()) -> None:
         self.connection.send(("tell", notes, left_out))
 
     @contextlib.contextmanager

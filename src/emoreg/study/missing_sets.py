@@ -91,7 +91,7 @@ def _missing(uses: Iterable[tuple[str, Settings]], faults: Mapping[Settings, str
     return list(missing.values())
 
 
-def told(missing: Sequence[MissingSet]) -> list[str]:
+def describe_missing(missing: Sequence[MissingSet]) -> list[str]:
     """List missing sets, a line each, below a line with their number; no lines if there are none."""
     if not missing:
         return []

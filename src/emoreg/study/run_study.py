@@ -104,7 +104,7 @@ def run_study(
     progress = progress or Progress(details=False)
     tables = [(str(path), read_results(path_of(path, "elsewhere"))) for path in elsewhere]
     with hold_new(out, "study's folder"), contextlib.closing(make_pool(jobs, progress, ray, isolated)) as pool:
-        opened = begun(study, out, runs, pool.machine, tables)
+        opened = prepare_study(study, out, runs, pool.machine, tables)
         if needs_machine(study):
             _report_precision(opened.study, out, pool.machine(), progress)
         if opened.fallen_out:
@@ -228,12 +228,12 @@ def open_study(path: Path | str, runs: Path | str | None = None) -> StudyOnDisk:
         runs: folder of the run folders; None for the study's own.
 
     Raises:
-        UserError: no such study; as in `begun`.
+        UserError: no such study; as in `prepare_study`.
     """
-    return begun(read_study(find_study(path)), default_folder(path), runs)
+    return prepare_study(read_study(find_study(path)), default_folder(path), runs)
 
 
-def begun(
+def prepare_study(
     study: Study,
     out: Path,
     runs: Path | str | None = None,

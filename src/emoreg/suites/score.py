@@ -24,7 +24,7 @@ from emoreg.suites.options import Suite, read_suites
 from emoreg.suites.results import SuiteResult, read_result, write_result
 from emoreg.suites.scored import MORE, Scored
 from emoreg.suites.subject import Subject, open_subject
-from emoreg.training.fabric import resolve_precision, scoring
+from emoreg.training.fabric import resolve_precision, scoring_settings
 
 SCORERS: Mapping[str, Callable[[Subject, Any], Scored]] = {
     "corruptions": corruptions.score,
@@ -127,7 +127,7 @@ def _score(subject: Subject, suite: Suite) -> None:
     start = time.perf_counter()
     scored = SCORERS[suite.name](subject, suite.options)
     device: Any = subject.fabric.device.type
-    precision = resolve_precision(scoring(subject.recipe, subject.run, device), device)
+    precision = resolve_precision(scoring_settings(subject.recipe, subject.run, device), device)
     package = LIBRARIES[suite.name][1] if suite.name in LIBRARIES else "scikit-learn"
     where = environment()
     where["packages"] = {**where["packages"], package: package_version(package)}

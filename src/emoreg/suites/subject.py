@@ -15,7 +15,7 @@ from torch import Tensor
 
 from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import TargetSettings
-from emoreg.config.target_words import ANSWERED
+from emoreg.config.target_words import PREDICTED
 from emoreg.config.training import Device
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.image_set import ImageSet
@@ -31,7 +31,7 @@ from emoreg.stages.classifier import load_classifier
 from emoreg.stages.metrics import CHECKSUM_BYTES
 from emoreg.stages.target_images import load_target, parts_of
 from emoreg.suites.options import OtherSet
-from emoreg.training.fabric import make_fabric, place, scoring
+from emoreg.training.fabric import make_fabric, place, scoring_settings
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -114,7 +114,7 @@ def energy_of(response: Response, mix: str) -> Tensor:
 def refuse_task(target: TargetSettings, what: str) -> None:
     """Raise UserError for a task other than one class per image; `what` names the run or target."""
     if target.task != "classification":
-        raise UserError(f"{what} predicts {ANSWERED[target.task]}; suites score classifiers of one class per image")
+        raise UserError(f"{what} predicts {PREDICTED[target.task]}; suites score classifiers of one class per image")
 
 
 def open_subject(
@@ -151,7 +151,7 @@ def open_subject(
             f"{run.folder} was trained on images that were given in Python ({recipe.target.name}): pass them again, "
             "emoreg.score_suites(..., data=...)"
         )
-    training = scoring(recipe, run, device)
+    training = scoring_settings(recipe, run, device)
     fabric = make_fabric(training)
     target = read_target(recipe.target, recipe.edition) if data is None else data
     if tuple(target.classes) != classes:

@@ -121,7 +121,7 @@ def _processor_has_bf16() -> bool:
     return bool(can.get("avx512_bf16") or can.get("amx_bf16")) and limit not in WITHOUT_BF16
 
 
-def settled(recipe: Recipe, run: Run) -> TrainingSettings:
+def training_settings(recipe: Recipe, run: Run) -> TrainingSettings:
     """Return the training settings of a run, which continues in the precision in which it was started.
 
     `auto` may have meant another one then: on another machine, or with an earlier emoreg, for which it was 32-true on
@@ -137,12 +137,12 @@ def settled(recipe: Recipe, run: Run) -> TrainingSettings:
     return training if precision is None else replace(training, precision=precision)
 
 
-def scoring(recipe: Recipe, run: Run, device: Device) -> TrainingSettings:
+def scoring_settings(recipe: Recipe, run: Run, device: Device) -> TrainingSettings:
     """Return the settings to score a finished run on a device: in float32 if it was trained in float32.
 
     A run that was trained in bfloat16 by `auto` is scored in what `auto` means here, as emulated bfloat16 is slow.
     """
-    training = settled(recipe, run)
+    training = training_settings(recipe, run)
     may_change = recipe.training.precision == "auto" and training.precision == "bf16-mixed"
     return replace(training, device=device, precision="auto" if may_change else training.precision)
 

@@ -35,8 +35,8 @@ from emoreg.runtime.optional import import_fabric
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import generators_kept
 from emoreg.runtime.signals import Stopped, end_with_parent, heed_requests, without_interrupts
-from emoreg.runtime.streams import tell
-from emoreg.training.fabric import make_fabric, resolve_precision, settled
+from emoreg.runtime.streams import print_line
+from emoreg.training.fabric import make_fabric, resolve_precision, training_settings
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -74,7 +74,7 @@ class RunContext(Generic[R]):
         """Add this start or restart to the run's environment.json: device, precision, processes, lr and `facts`."""
         if self.is_leader:
             device, processes = self.fabric.device, self.fabric.world_size
-            precision = resolve_precision(settled(self.recipe, self.run), device.type)
+            precision = resolve_precision(training_settings(self.recipe, self.run), device.type)
             lr = self.recipe.optimizer.peak_lr(self.recipe.training.batch_size)
             settings = {"device": str(device), "precision": precision, "processes": processes, "lr": lr}
             self.run.record_session(settings | facts)
@@ -123,7 +123,7 @@ def _launch_here(
         elif recipe.training.devices > 1:
             _spawn(run, recipe, stage, given, progress)
         else:
-            _carry_out(make_fabric(settled(recipe, run)), run, recipe, stage, given, progress)
+            _carry_out(make_fabric(training_settings(recipe, run)), run, recipe, stage, given, progress)
     return run
 
 
@@ -143,7 +143,7 @@ def _carry_out(fabric: Fabric, run: Run, recipe: Any, stage: Stage, given: Any, 
         stage(RunContext(fabric, run, recipe, lambda _rows: None, Progress(quiet=True)), given)
         return
     device = fabric.device.type
-    began, here = resolve_precision(settled(recipe, run), device), resolve_precision(recipe.training, device)
+    began, here = resolve_precision(training_settings(recipe, run), device), resolve_precision(recipe.training, device)
     if run.has_begun and began != here:
         slow = ", which is slow on this device" if began == "bf16-mixed" else ""
         progress.say(
@@ -167,8 +167,8 @@ def _join_launched(
 ) -> Run:
     """Train in one of several processes started by torchrun or srun; only the leader claims the run."""
     machines, run = launch_env.machines(), Run(folder)
-    # Call `settled` before the processes meet: the leader then records this start in the run's folder.
-    fabric = _ddp_fabric(settled(recipe, run), launch_env.processes() // machines, machines)
+    # Call `training_settings` before the processes meet: the leader then records this start in the run's folder.
+    fabric = _ddp_fabric(training_settings(recipe, run), launch_env.processes() // machines, machines)
     fabric.launch()
     if fabric.global_rank > 0:
         _follow(fabric, run, recipe, stage, given, progress)
@@ -200,7 +200,7 @@ def _follow(fabric: Fabric, run: Run, recipe: Recipe, stage: Stage, given: Any, 
             decision = fabric.broadcast(None)  # waits until the leader has finished the run
         except RuntimeError as error:  # of the process group if the leader has left it, or of this process
             reason = f"process {fabric.global_rank} of {fabric.world_size} ends: {shortened(str(error), 300)}"
-            tell(printable(f"emoreg: {run.folder}: {reason}"))
+            print_line(printable(f"emoreg: {run.folder}: {reason}"))
             raise  # the traceback shows which of the two it is
     if decision is _Decision.REFUSED:
         raise SystemExit(2)  # the leader prints the reason
@@ -290,7 +290,7 @@ def _spawned(
     torch.set_num_threads(min(threads, usable_cores()))
     given = copy.deepcopy(given)  # its tensors arrive in memory that all processes share
     try:
-        fabric = _ddp_fabric(settled(recipe, run), devices, 1, is_spawned=True)
+        fabric = _ddp_fabric(training_settings(recipe, run), devices, 1, is_spawned=True)
         fabric.launch()
         _carry_out(fabric, run, recipe, stage, given, progress)
         distributed.destroy_process_group()  # otherwise its threads may outlive the main thread, which aborts

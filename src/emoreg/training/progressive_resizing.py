@@ -7,7 +7,7 @@ from torch import nn
 
 from emoreg.config.training import TrainingSettings
 from emoreg.errors import UserError
-from emoreg.models.features import tried_out
+from emoreg.models.features import evaluation_mode
 
 GROWING = 0.8  # share of the training over which images grow
 STRIDE = 4  # pixels; sizes are multiples of it, so that feature maps can be halved twice
@@ -35,7 +35,7 @@ def refuse_fixed_size(model: nn.Module, size: int, training: TrainingSettings) -
         return
     device = next(model.parameters()).device
     try:
-        with tried_out(model):
+        with evaluation_mode(model):
             model(torch.zeros(2, 3, small, small, device=device))
     except (AssertionError, RuntimeError, ValueError) as error:
         raise UserError(

@@ -26,7 +26,7 @@ from emoreg.errors import UserError
 from emoreg.runtime.cores import usable_cores, usable_memory
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.signals import leave_to_parent
-from emoreg.runtime.streams import tell
+from emoreg.runtime.streams import print_line
 
 Gather = Callable[[NDArray[np.int64]], NDArray[np.uint8]]  # row numbers (B,) to pixels (B, S, S, 3)
 SKIPS = " (skip_unreadable: true skips such images)"
@@ -242,7 +242,7 @@ def _shared_memory() -> float:
 
 @functools.cache  # print once
 def _warn_of_threads() -> None:
-    tell(
+    print_line(
         f"{SHARED_MEMORY} is too small for worker processes to hand over images: threads decode them, which is slower; "
         "make it larger (docker run --shm-size 2g), or pack the images once (emoreg data pack)"
     )

@@ -68,7 +68,7 @@ def cut_validation(
         cause = f"a limit of {limit:,}"
         notes += classes_without(table.name, table.labels, table.labels[train], classes, cause, "training images")
     if progress is not None:
-        progress.tell(notes)
+        progress.report_notes(notes)
     return train, held_out
 
 

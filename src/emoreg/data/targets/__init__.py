@@ -10,7 +10,7 @@ import numpy as np
 
 from emoreg.config.recipe import EDITION
 from emoreg.config.schema import TargetSettings
-from emoreg.config.target_words import ANSWERED
+from emoreg.config.target_words import PREDICTED
 from emoreg.data.images.hugging_face import PREFIX, parse_hub_name
 from emoreg.data.images.names import Split, composed
 from emoreg.data.images.packed import is_pack, open_pack, read_about
@@ -190,7 +190,7 @@ def read_for_scoring(
         target = read_target(settings, edition)
     elif settings.task != "classification":
         raise UserError(
-            f"the run predicts {ANSWERED[settings.task]} and is scored on its own test split alone: leave out "
+            f"the run predicts {PREDICTED[settings.task]} and is scored on its own test split alone: leave out "
             f"--data ({data})"
         )
     elif is_pack(data):
@@ -202,10 +202,10 @@ def read_for_scoring(
     else:  # a folder, even if it is named like one of torchvision's sets
         table, notes, left_out = folder.read_for_scoring(data, known, skip_others=settings.classes is not None)
         if progress is not None:
-            progress.tell(notes, left_out)
+            progress.report_notes(notes, left_out)
         return table
     if target.classes != known:
         raise UserError(f"the classes of {data or settings.name} are not those that the run was trained on")
     if progress is not None:
-        progress.tell(target.notes, target.left_out)
+        progress.report_notes(target.notes, target.left_out)
     return target.test

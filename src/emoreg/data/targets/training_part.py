@@ -55,7 +55,7 @@ def training_part(
         if progress is not None:
             wrong = int(np.count_nonzero(labels != train.labels))
             kind = f"{settings.label_noise} label noise"
-            progress.tell([f"{whole.name}: {kind}: {wrong:,} of {len(train):,} training labels are wrong"])
+            progress.report_notes([f"{whole.name}: {kind}: {wrong:,} of {len(train):,} training labels are wrong"])
         train = replace(train, labels=labels)
     source = target.validation or whole
     return train, source.take(held_out) if len(held_out) else None

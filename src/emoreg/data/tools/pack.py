@@ -107,7 +107,7 @@ def pack(
         raise UserError(f"{root} is a pack already: give the folder or zip that it was made from")
     folder = out or Path("data") / f"{re.sub(r'[^a-z0-9_.]+', '-', name.lower())}-{image_size}px"
     collection = read_set(name, root, kind=kind)
-    progress.tell(collection.notes, collection.left_out)
+    progress.report_notes(collection.notes, collection.left_out)
     if collection.missing and not skip_unreadable:
         first, count = collection.missing[0], len(collection.missing)
         raise UserError(f"{first}: the image is missing, as in {count} rows in total (--skip-unreadable skips them)")

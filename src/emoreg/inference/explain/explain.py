@@ -32,7 +32,7 @@ from emoreg.inference.predict import Image, Images, find_images, predict
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import make_folder, write_atomically
-from emoreg.training.fabric import make_fabric, place, scoring
+from emoreg.training.fabric import make_fabric, place, scoring_settings
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -82,7 +82,7 @@ def explain(
     if len(shown) > MAX_IMAGES:
         raise UserError(f"{len(shown)} images are too many for one page; give at most {MAX_IMAGES}")
     make_folder(out)
-    fabric = make_fabric(scoring(loaded.recipe, Run(loaded.folder), device))
+    fabric = make_fabric(scoring_settings(loaded.recipe, Run(loaded.folder), device))
     place(loaded.model, fabric)
     if loaded.readout is not None:
         place(loaded.readout.model, fabric)

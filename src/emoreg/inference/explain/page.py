@@ -29,7 +29,7 @@ from emoreg.report.page import Part, template
 from emoreg.report.page_tables import Entry, Grid
 from emoreg.runtime.places import portable
 from emoreg.runtime.safe_io import write_atomically
-from emoreg.stages.given_model import is_recorded
+from emoreg.stages.given_model import describes_given_model
 from emoreg.study.arms import LABELS
 
 PAGE = "explain.html"
@@ -357,7 +357,7 @@ def _facts(loaded: LoadedRun) -> list[tuple[str, str]]:
     elif loaded.readout is not None:  # an encoder that was given in Python
         learned = _name(loaded.readout.folder)
     else:
-        learned = "not known" if is_recorded(recipe) else "none"
+        learned = "not known" if describes_given_model(recipe) else "none"
     facts = [("Run", _name(loaded.folder)), ("Target", loaded.target)]
     if regulation.mode == "transfer":
         facts.append(("Encoder, trained further in stage 2", describe(recipe.encoder_backbone)))
