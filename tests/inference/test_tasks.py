@@ -127,7 +127,7 @@ def test_a_run_is_exported_with_its_task(runs: dict[Task, Run], task: Task, tmp_
 def test_what_needs_classes_refuses_other_tasks(runs: dict[Task, Run], task: Task, quiet: Progress) -> None:
     from emoreg.inference.explain.explain import explain
 
-    assert "needs a classifier that predicts one class per image" in refusal(lambda: explain(runs[task], progress=quiet))
+    assert "a classifier that predicts one class per image" in refusal(lambda: explain(runs[task], progress=quiet))
     assert "suites score classifiers of one class" in refusal(lambda: score_suites(runs[task], ["calibration"]))
 
 
