@@ -259,8 +259,8 @@ class RegulatedClassifier(nn.Module):
         if emotional_features is None:
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
                 emotional_features = pooled_features(self.encoder, images, self.widths[1], "encoder")  # (B, De)
-        rho = scale_gradient(self.regulation(features, emotional_features), scale.rho)
-        lam = rho.sigmoid()
+        log_odds = scale_gradient(self.regulation(features, emotional_features), scale.rho)
+        lam = log_odds.sigmoid()
 
         projected = self.projection(emotional_features)
         if self.mix == "features":
@@ -273,7 +273,7 @@ class RegulatedClassifier(nn.Module):
         non_emotional = scale_gradient(self.head(features), scale.non_emotional)
         emotional = scale_gradient(self.emotional_head(projected), scale.emotional)
         if self.mix == "probabilities":
-            logits = mix_probabilities(non_emotional, emotional, rho, self.task)
+            logits = mix_probabilities(non_emotional, emotional, log_odds, self.task)
         else:
             logits = (1 - lam) * non_emotional + lam * emotional
         return Response(logits, non_emotional, emotional, lam)

@@ -1,6 +1,6 @@
 """The outputs of each kind of task: how two of them are mixed, and their losses (ours).
 
-With K outputs z per image, labels y, and λ = σ(ρ):
+With K outputs z per image:
 
     task              probabilities                       loss                          labels
     classification    softmax(z) over K classes           cross-entropy                 (B,) classes, or (B, K) shares
@@ -16,7 +16,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from emoreg.config.schema import Task
 
 
-def mix_probabilities(non_emotional: Tensor, emotional: Tensor, rho: Tensor, task: Task = "classification") -> Tensor:
+def mix_probabilities(
+    non_emotional: Tensor, emotional: Tensor, log_odds: Tensor, task: Task = "classification"
+) -> Tensor:
     """Return outputs z (B, K) with the probabilities (1 - λ) · p(z_n) + λ · p(z_e).
 
     Computed in log space, so that no λ or probability is rounded to 0 or 1. For a regression, z is the mean of the
@@ -25,14 +27,14 @@ def mix_probabilities(non_emotional: Tensor, emotional: Tensor, rho: Tensor, tas
     Args:
         non_emotional: z_n (B, K).
         emotional: z_e (B, K).
-        rho: the log-odds of λ, broadcastable to (B, K). With one λ per class, the mixed probabilities need not sum to
+        log_odds: of λ, broadcastable to (B, K). With one λ per class, the mixed probabilities need not sum to
             1; the softmax of z renormalises them.
         task: what the outputs are.
     """
     if task == "regression":
-        lam = rho.sigmoid()
+        lam = log_odds.sigmoid()
         return (1 - lam) * non_emotional + lam * emotional
-    log_n, log_e = logsigmoid(-rho), logsigmoid(rho)  # log(1 - λ), log λ
+    log_n, log_e = logsigmoid(-log_odds), logsigmoid(log_odds)  # log(1 - λ), log λ
     if task == "classification":
         return logaddexp(non_emotional.log_softmax(dim=1) + log_n, emotional.log_softmax(dim=1) + log_e)
     present = logaddexp(logsigmoid(non_emotional) + log_n, logsigmoid(emotional) + log_e)
