@@ -30,7 +30,7 @@ from emoreg.training.progressive_resizing import progressive_size, refuse_fixed_
 from emoreg.training.step import LossOf, OwnRule, make_state
 
 Score = Callable[[nn.Module], dict[str, float]]
-Prepare = Callable[[float, Optimizer], None]  # takes the share of the training that is done, and the optimiser
+Prepare = Callable[[float, Optimizer], None]
 
 
 def fit(
@@ -62,7 +62,7 @@ def fit(
         observe: called in the leading process in the last step of each epoch, before `score`, when gradients are those
             of the loss over all processes and not yet clipped.
         own_rule: trains parameters that the optimiser leaves out; called after the optimiser's step.
-        prepare: called before each step.
+        prepare: called before each step with the share of the training that is done, and the optimiser.
 
     Returns:
         The model to keep (the average of the weights if the recipe has one) and the seconds spent training.
@@ -75,8 +75,8 @@ def fit(
     training, seed, is_on_cpu = recipe.training, recipe.seed, fabric.device.type == "cpu"
     refuse_without_compiler(training, fabric.device)
     steps, batch_size = steps_per_epoch(len(images), training.batch_size), min(training.batch_size, len(images))
-    length = steps * training.epochs
-    state = make_state(fabric, model, loss_of, recipe, batch_size, length, lr_factors, clip_groups, own_rule)
+    all_steps = steps * training.epochs
+    state = make_state(fabric, model, loss_of, recipe, batch_size, all_steps, lr_factors, clip_groups, own_rule)
     processes, step = state.processes, make_step(state, training)
     history = restore(run, state, steps)
     refuse_fixed_size(model, images.image_size, training)
@@ -90,7 +90,7 @@ def fit(
         progress.say(f"{run.folder.name}: steps are not captured as CUDA graphs: {state.uncaptured}")
     if recipe.optimizer.lr_per_batch is not None:
         progress.detail(f"{run.folder.name}: {recipe.optimizer.describe_lr(training.batch_size)}")
-    task = progress.task(f"train {run.folder.name}", length, "steps", history.steps_done(steps))
+    task = progress.task(f"train {run.folder.name}", all_steps, "steps", history.steps_done(steps))
     with task as advance, deferred() as is_asked_to_stop, explain_out_of_memory(training):
         for epoch in range(len(history.rows), training.epochs):
             current = history.begin_epoch(seed, steps, fabric.device, processes.rank)
@@ -99,7 +99,7 @@ def fit(
             batches = partial(training_batches, images, training.batch_size, recipe.augment, seed, epoch, mixture)
             for batch in batches(done=current.steps, part=processes.share):
                 if prepare is not None:
-                    prepare((epoch * steps + current.steps) / length, state.optimizer.optimizer)
+                    prepare((epoch * steps + current.steps) / all_steps, state.optimizer.optimizer)
                 size = progressive_size(images.image_size, training, epoch + current.steps / steps)
                 watch = observe if context.is_leader and current.steps + 1 == steps else None
                 resized = batch._replace(images=resize(batch.images, size))
@@ -126,13 +126,13 @@ def fit(
             history.add(row)
             save(context, state, history)
             context.track(history.rows)
-            progress.detail(_line(row, training.epochs))
+            progress.detail(_epoch_line(row, training.epochs))
             if processes.any(is_asked_to_stop()):
                 raise Stopped
     return state.kept, history.seconds
 
 
-def _line(row: Mapping[str, float], epochs: int) -> str:
+def _epoch_line(row: Mapping[str, float], epochs: int) -> str:
     width = len(str(epochs))
     hidden = ("epoch", "lr", "seconds", "images_per_second", "gradient_", "norm_")  # prefixes of names
     metrics = "  ".join(f"{key} {figure(value)}" for key, value in row.items() if not key.startswith(hidden))

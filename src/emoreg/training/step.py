@@ -30,7 +30,7 @@ LossOf = Callable[[nn.Module, Batch], Tensor]
 OwnRule = Callable[[float], None]
 
 COMPILED_MODELS = 16  # models whose compiled code is kept in a process; a study has fewer kinds of run
-SIZES = 4  # programs that a model may need: training and evaluation, for one image size and for any
+PROGRAMS = 4  # that a model may need: training and evaluation, for one image size and for any
 _compiled = itertools.count(1)
 
 
@@ -240,7 +240,7 @@ def make_objective(model: nn.Module, loss_of: LossOf, mode: str | None, dynamic:
     import torch._dynamo  # takes a second; torch.compiler.config has no such limit in torch 2.9
 
     # PyTorch's default is 8, after which it no longer compiles.
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, COMPILED_MODELS * SIZES)
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, COMPILED_MODELS * PROGRAMS)
     if mode == "reduce-overhead" or next(_compiled) % COMPILED_MODELS == 0:
         torch.compiler.reset()
     return cast(nn.Module, torch.compile(objective, mode=mode, dynamic=dynamic))
