@@ -105,7 +105,8 @@ def test_a_setting_may_be_a_word_a_list_or_a_mapping() -> None:
     ("given", "message"),
     [
         (PretrainRecipe(), "train takes a TrainRecipe, not a PretrainRecipe; emoreg.pretrain takes that"),
-        (TrainRecipe, "not the class TrainRecipe; .* gives its defaults"),
+        (TrainRecipe, "not the class TrainRecipe; .* gives one with the defaults"),
+        (PretrainRecipe, r"not the class PretrainRecipe; emoreg.read_recipe\(emoreg.TrainRecipe\) gives one"),
         ("recipe.yaml", r"not a path; emoreg.read_recipe\(emoreg.TrainRecipe, path\) reads it"),
         (None, "not a NoneType"),
     ],

@@ -234,7 +234,7 @@ def require_recipe(recipe: object, kind: type[R], taker: str) -> R:
     if isinstance(recipe, PretrainRecipe | TrainRecipe):
         given = f"a {type(recipe).__name__}; emoreg.{functions[type(recipe)]} takes that"
     elif isinstance(recipe, type) and recipe in functions:
-        given = f"the class {kind.__name__}; emoreg.read_recipe(emoreg.{kind.__name__}) gives its defaults"
+        given = f"the class {recipe.__name__}; emoreg.read_recipe(emoreg.{kind.__name__}) gives one with the defaults"
     elif isinstance(recipe, str | Path):
         given = f"a path; emoreg.read_recipe(emoreg.{kind.__name__}, path) reads it"
     else:
