@@ -45,6 +45,7 @@ from emoreg.stages.target_images import load_parts_of
 from emoreg.training.launch import RunContext, launch
 from emoreg.training.loop import fit
 
+# The labels with which recipes name these tasks; classes have several kinds.
 LABELS_OF: Mapping[Task, TargetLabels] = {"multilabel": "multilabel", "regression": "dimensions"}
 
 
@@ -107,8 +108,8 @@ def train(
 def _with_given_images(recipe: TrainRecipe, data: Target) -> TrainRecipe:
     if recipe.target.classes is not None:
         raise SettingError("target.classes", "must be null with data=, which names its classes: give those alone")
-    own = recipe.target.labels if recipe.target.task == data.task else "majority"
-    labels = LABELS_OF.get(data.task, own)
+    kind_of_classes = recipe.target.labels if recipe.target.task == "classification" else "majority"
+    labels = LABELS_OF.get(data.task, kind_of_classes)
     target = dataclasses.replace(recipe.target, name=f"{GIVEN_IMAGES}{data.train.name}", root=None, labels=labels)
     return dataclasses.replace(recipe, target=target)
 
@@ -158,7 +159,7 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
     if model is not None:
         warn_if_trained(run, "model", model, progress)
         mark_trained(model, run)
-    encoder = "backbone." if recipe.regulation.mode == "transfer" and model is None else "encoder."
+    encoder_prefix = "backbone." if recipe.regulation.mode == "transfer" and model is None else "encoder."
     curves = Curves(classifier, images.validation, fabric, target.classes)
     with warming_up(classifier, recipe.regulation.warmup) as prepare:
         kept, seconds = fit(
@@ -167,7 +168,7 @@ def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
             loss_of,
             images.train,
             curves.score,
-            lr_factors={encoder: recipe.encoder.lr_factor, "regulation.": recipe.regulation.lr_factor},
+            lr_factors={encoder_prefix: recipe.encoder.lr_factor, "regulation.": recipe.regulation.lr_factor},
             clip_groups=classifier.branches() if recipe.edition > 1 else (),  # the first edition clipped all together
             observe=curves.observe,
             own_rule=classifier.head.learn if isinstance(classifier.head, RelativeHead) else None,

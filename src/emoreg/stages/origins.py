@@ -81,7 +81,7 @@ def describe_experiences(experiences: Sequence[Experience]) -> str:
 
 
 def mark_trained(model: nn.Module, run: Run, is_finished: bool = False) -> None:
-    """Mark the networks within a model as trained by a run; if it is finished, as long as they keep these weights."""
+    """Mark the networks within a model as trained by a run; the mark of a finished run lapses if weights change."""
     networks = [model]
     if isinstance(model, RegulatedClassifier):  # mark the trunks, around which another classifier may be built
         networks = [model.backbone]

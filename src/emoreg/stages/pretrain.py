@@ -189,6 +189,7 @@ def load_encoder(
         expected: the architecture that stage 2 expects; None accepts any.
         image_size: of stage 2, in pixels; a ViT's position embeddings must fit it. None for stage 1's.
         encoder: for a run that trained your own network, one built with the same code; gets the run's weights.
+            `expected` and `image_size` are then ignored.
 
     Raises:
         UserError: no finished stage-1 run, or an encoder of another architecture.

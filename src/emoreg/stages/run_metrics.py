@@ -38,12 +38,12 @@ class Curves:
         self, classifier: RegulatedClassifier, validation: ImageSet | None, fabric: Fabric, classes: Sequence[str]
     ) -> None:
         self.classifier, self.validation, self.fabric, self.classes = classifier, validation, fabric, classes
-        self.share: float | None = None
+        self.gradient_share: float | None = None  # the last one that was observed
 
     def observe(self) -> None:
         """Record the gradient share; called while the gradients of a step exist."""
         share = _gradient_share(self.classifier)
-        self.share = self.share if share is None else share
+        self.gradient_share = self.gradient_share if share is None else share
 
     def score(self, candidate: nn.Module) -> dict[str, float]:
         """Return an epoch's metrics of the model that would be kept: the trained one, or its average."""
@@ -57,8 +57,8 @@ class Curves:
             row |= {f"lambda_{number}": value for number, value in enumerate(lam)}
         if measured:
             row |= {f"val_{name}": measured[name] for name in (OUTCOMES[candidate.task].name, "loss")}
-        if self.share is not None:
-            row["gradient_share"] = self.share
+        if self.gradient_share is not None:
+            row["gradient_share"] = self.gradient_share
         return row | _trunk_norms(self.classifier)  # of the trained model, not of its average
 
 

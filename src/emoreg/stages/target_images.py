@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class TargetImages(NamedTuple):
-    """Decoded images. `validation` and `test` are None in all processes but the leader, and if there are none."""
+    """Decoded images. `validation` and `test` are None if there are none, and in all processes but the leader."""
 
     train: ImageSet
     validation: ImageSet | None
