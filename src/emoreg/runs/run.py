@@ -375,7 +375,7 @@ def _undone_on_failure(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def claim_run(folder: Path | str, recipe: Recipe, progress: Progress, inputs: Inputs | None = None) -> Iterator[Run]:
-    """Lock the run of `recipe` in `folder` for this process, unless it is finished: check `is_finished`.
+    """Yield the run of `recipe` in `folder`, locked for this process unless it is finished: check `is_finished`.
 
     If the block raises `Diverged`, this is recorded in the folder, and raised again with advice.
 
