@@ -82,7 +82,7 @@ def findings(analysis: Analysis) -> list[str]:
         *unlearned_rotation(analysis.stage_1),
         *stuck_lambdas(analysis),
         *unlike_networks(analysis),
-        *_mixed(cases),
+        *_caveats(cases),
         *(f"{line}." for line in analysis.left_out),
         *analysis.notes.remarks,
         *unfinished(analysis),
@@ -383,7 +383,7 @@ def _short_name(arm: Arm, case: Case) -> str:
     return str(arm.experience) if arm.experience in TWINS else MODES[arm.mode]
 
 
-def _mixed(cases: Sequence[Case]) -> list[str]:
+def _caveats(cases: Sequence[Case]) -> list[str]:
     """Differences between the compared runs, seeds beyond the plan, and intervals over seeds alone."""
     sentences = []
     differing = dict.fromkeys(name for case in cases for name in case.contrast.mixed)

@@ -37,8 +37,8 @@ class Decision(NamedTuple):
     p_corrected: float = math.nan
     p_below: float = math.nan
     p_below_corrected: float = math.nan
-    family: int = 0
-    decided_at: int | None = None
+    family: int = 0  # number of arms that the correction allows for
+    decided_at: int | None = None  # number of seeds at the look that decided; None unless above or below
 
     @property
     def p_of_verdict(self) -> float:
