@@ -20,7 +20,7 @@ from emoreg.study import scheduler
 from emoreg.study.columns import RunStatus
 from emoreg.study.elsewhere import finished_elsewhere
 from emoreg.study.machine import Machine
-from emoreg.study.plan import PlannedRun, known_as, plan_runs
+from emoreg.study.plan import PlannedRun, plan_runs, with_ids_elsewhere
 from emoreg.study.read_study import read_study, with_data
 from emoreg.study.results_table import read_results
 from emoreg.study.run_one import RunOutcome
@@ -205,7 +205,7 @@ def test_a_study_with_paths_in_its_ids_continues(
     here = plan_runs(with_data(read_study(written(seeds=1), seeds=2), Path("nowhere")), tmp_path / "runs")
     found = finished_elsewhere([("then", table)], here)
     assert set(found["id"]) == set(table["id"])
-    renamed = known_as(here, set(found["id"]))
+    renamed = with_ids_elsewhere(here, set(found["id"]))
     assert [run.id for run in renamed] == table["id"].tolist()
     assert {run.needs for run in renamed} - {None} <= {run.id for run in renamed}
 

@@ -77,19 +77,19 @@ def find_data(
         study: the study's folder.
 
     Returns:
-        Places, and a line for each set that has changed or is missing.
+        Places, and faults: a line for each set that has changed or is missing.
     """
     known = {(each.name, each.root): each for each in kept}
-    places, lines = {}, []
+    places, faults = {}, []
     for key, settings in image_sets(recipes).items():
         if key not in known:
             continue  # reading it reports what is wrong
         place, reason = _find(settings, known[key], study)
         if place is None:
-            lines.append(f"{settings.root} ({settings.name}) {reason}")
+            faults.append(f"{settings.root} ({settings.name}) {reason}")
         else:
             places[key] = place
-    return places, lines
+    return places, faults
 
 
 def _find(settings: Settings, kept: KeptData, study: Path) -> tuple[str | None, str]:
@@ -133,10 +133,10 @@ def at_places(recipe: Recipe, places: Places) -> Recipe:
             return dataclasses.replace(recipe, target=moved(target))
 
 
-def refuse(lines: list[str], out: Path) -> None:
-    """Raise UserError if there are any lines of `find_data`."""
-    if lines:
+def refuse_changed(faults: list[str], out: Path) -> None:
+    """Raise UserError if there are any faults from `find_data`."""
+    if faults:
         raise UserError(
-            f"{'; '.join(lines)}: restore the images that the study {out} started with, or choose another folder with "
+            f"{'; '.join(faults)}: restore the images that the study {out} started with, or choose another folder with "
             "--out for a study of other images; reports on finished runs need no images"
         )

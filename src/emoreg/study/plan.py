@@ -41,7 +41,7 @@ class Factors(NamedTuple):
     backbone: str
 
     @property
-    def name(self) -> tuple[str | None, ...]:
+    def name_parts(self) -> tuple[str | None, ...]:
         """The parts of the run's name."""
         if self.mode is None:
             return "pretraining", self.backbone, self.stimuli, self.experience, self.variant
@@ -50,7 +50,7 @@ class Factors(NamedTuple):
         return self.target, self.backbone, self.mode, self.experience, self.variant, self.stimuli
 
     @property
-    def old_name(self) -> tuple[str | None, ...]:
+    def old_name_parts(self) -> tuple[str | None, ...]:
         """The parts of the name that the run had in the first edition."""
         if self.mode is None:
             return "experience", self.backbone, self.stimuli, self.experience
@@ -136,8 +136,13 @@ def left_out(study: Study) -> list[str]:
     return lines
 
 
-def known_as(planned: Sequence[PlannedRun], ids: Set[str]) -> list[PlannedRun]:
-    """Give planned runs their `path_id` as id if `ids`, of runs finished elsewhere, has that and not their own."""
+def with_ids_elsewhere(planned: Sequence[PlannedRun], ids: Set[str]) -> list[PlannedRun]:
+    """Replace the id of planned runs that other machines know only by their `path_id`.
+
+    Args:
+        planned: from `plan_runs`.
+        ids: of the runs that other machines have done, perhaps with an earlier emoreg.
+    """
     others = ids - {run.id for run in planned}
     new = {run.id: run.path_id for run in planned if run.id not in ids and run.path_id in others}
     return [
@@ -146,7 +151,7 @@ def known_as(planned: Sequence[PlannedRun], ids: Set[str]) -> list[PlannedRun]:
     ]
 
 
-def where_they_are(planned: Sequence[PlannedRun]) -> list[PlannedRun]:
+def in_existing_folders(planned: Sequence[PlannedRun]) -> list[PlannedRun]:
     """Update the folders of planned runs and of their encoders to those that exist now.
 
     Another study with the same folder of runs may have started some since they were planned, under names with its own
@@ -247,6 +252,7 @@ def _runs(
     if stimuli is not None and arm.pretext is not None:
         stage_1 = dataclasses.replace(stimuli.recipe, backbone=encoder, pretext=arm.pretext, seed=seed)
         shared = next((each.recipe for each in point.stimuli if each.label == label), None)
+        # Variants that do not change stage 1 share its run.
         own_variant = None if stimuli.recipe == shared else variant.label
         encoding = Factors(None, arm.pretext, own_variant, label, None, encoder.name)
         needed = folders.encoders.get((stage_1, encoding))
@@ -270,7 +276,7 @@ def _planned(
     path_id = _hash(settings, None if needed is None else needed.path_id)
     content_settings = identity(recipe, contents) if contents else settings
     content_id = _hash(content_settings, None if needed is None else needed.content_id)
-    parts = factors.old_name if study.edition == 1 else factors.name
+    parts = factors.old_name_parts if study.edition == 1 else factors.name_parts
     name = re.sub(r"[^\w.+-]+", "-", "-".join([*(part for part in parts if part), f"seed{seed}"]))
     id_ = path_id if not folders.exists(content_id) and folders.has_path_id(path_id, contents) else content_id
     needs = None if needed is None else needed.id

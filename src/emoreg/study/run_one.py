@@ -10,7 +10,7 @@ from emoreg.errors import Diverged, UserError
 from emoreg.runtime.lock import FolderInUse
 from emoreg.runtime.progress import Progress
 from emoreg.study.columns import RunStatus
-from emoreg.study.plan import PlannedRun, where_they_are
+from emoreg.study.plan import PlannedRun, in_existing_folders
 from emoreg.study.scorings import PlannedScoring
 
 Job = PlannedRun | PlannedScoring
@@ -32,7 +32,7 @@ def perform(run: Job, progress: Progress) -> RunOutcome:
         if isinstance(run, PlannedScoring):
             _score(run, progress)
         else:
-            (run,) = where_they_are([run])
+            (run,) = in_existing_folders([run])
             _train(run, progress)
     except FolderInUse as error:
         return RunOutcome(run, RunStatus.WAITING, str(error))

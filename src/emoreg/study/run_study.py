@@ -23,12 +23,12 @@ from emoreg.study.definition import Study, needs_machine
 from emoreg.study.earlier_plan import fallen_out
 from emoreg.study.elsewhere import FILE as ELSEWHERE
 from emoreg.study.elsewhere import finished_elsewhere, merged
-from emoreg.study.kept_data import at_places, find_data, refuse
+from emoreg.study.kept_data import at_places, find_data, refuse_changed
 from emoreg.study.local_pool import LocalPool
 from emoreg.study.machine import Machine, this_machine
 from emoreg.study.missing_sets import refuse_missing
 from emoreg.study.part import part_of
-from emoreg.study.plan import PlannedRun, known_as, plan_runs, where_they_are
+from emoreg.study.plan import PlannedRun, in_existing_folders, plan_runs, with_ids_elsewhere
 from emoreg.study.read_study import (
     FILE,
     TABLE,
@@ -116,8 +116,8 @@ def run_study(
         part = part_of(planned, only)
         left, left_unscored = left_to_do(part, ids), left_to_score(part, study.suites)
         needing = (*left, *(job.planned for job in left_unscored))
-        places, lines = find_data(study.data, [run.recipe for run in needing], out)
-        refuse(lines, out)
+        places, faults = find_data(study.data, [run.recipe for run in needing], out)
+        refuse_changed(faults, out)
         refuse_missing(replace(run, recipe=at_places(run.recipe, places)) for run in left)
         check_scorable(left, left_unscored, study.suites)
         _report_path_ids(planned, progress)
@@ -127,7 +127,7 @@ def run_study(
             write_study(out / FILE, {key: value for key, value in study.values.items() if key != "run_seeds"})
         here = [replace(run, recipe=at_places(run.recipe, places)) for run in part]
         failed = execute(here, out, pool, progress, ids)
-        planned, here = where_they_are(planned), where_they_are(here)
+        planned, here = in_existing_folders(planned), in_existing_folders(here)
         score_runs(here, study.suites, out, pool, progress)
         table = results_of(study, planned, recorded_failures(planned, out) | failed, opened.elsewhere, out)
         write_results(out / TABLE, table)  # before the pool is closed, which may take time
@@ -142,23 +142,6 @@ def require_own_process() -> None:
         "a study is not for torchrun, srun or mpirun; start it once: --jobs or --ray do several runs at a time, and "
         "training.devices one run on several devices"
     )
-
-
-def _done_elsewhere(
-    out: Path, planned: Sequence[PlannedRun], tables: Sequence[tuple[str, pd.DataFrame]]
-) -> pd.DataFrame | None:
-    """The runs of other machines, from the study's folder and from further tables; None if there are no such tables.
-
-    Args:
-        out: the study's folder.
-        planned: from `plan_runs`.
-        tables: names for errors, and tables of results.
-    """
-    path = out / ELSEWHERE
-    kept = [(str(path), read_results(path))] if path.exists() else []
-    if not tables:
-        return kept[0][1] if kept else None
-    return merged([*kept, ("the other table", finished_elsewhere(tables, planned))])
 
 
 def _report_precision(study: Study, out: Path, here: Machine, progress: Progress) -> None:
@@ -260,7 +243,7 @@ def prepare_study(
     planned = plan_runs(study, folder)
     fallen = fallen_out(study, planned, out, folder)
     done = _done_elsewhere(out, planned, tables)
-    planned = known_as(planned, set() if done is None else set(done["id"]))
+    planned = with_ids_elsewhere(planned, set() if done is None else set(done["id"]))
     return StudyOnDisk(study, out, planned, recorded_failures(planned, out), done, fallen)
 
 
@@ -275,6 +258,23 @@ def _with_seeds_done(study: Study, out: Path) -> Study:
         is_of_this_plan = not seeds.empty and int(seeds.min()) >= study.seed_numbers.start
         return replace(study, run_seeds=more) if is_of_this_plan and more > study.seeds else study
     return study
+
+
+def _done_elsewhere(
+    out: Path, planned: Sequence[PlannedRun], tables: Sequence[tuple[str, pd.DataFrame]]
+) -> pd.DataFrame | None:
+    """The runs of other machines, from the study's folder and from further tables; None if there are no such tables.
+
+    Args:
+        out: the study's folder.
+        planned: from `plan_runs`.
+        tables: names for errors, and tables of results.
+    """
+    path = out / ELSEWHERE
+    kept = [(str(path), read_results(path))] if path.exists() else []
+    if not tables:
+        return kept[0][1] if kept else None
+    return merged([*kept, ("the other table", finished_elsewhere(tables, planned))])
 
 
 def default_folder(path: Path | str) -> Path:

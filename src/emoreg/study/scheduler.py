@@ -13,7 +13,7 @@ from emoreg.runtime.progress import Progress, figure
 from emoreg.runtime.safe_io import read_json, write_json
 from emoreg.study.columns import RunStatus
 from emoreg.study.machine import Machine, this_machine
-from emoreg.study.plan import PlannedRun, where_they_are
+from emoreg.study.plan import PlannedRun, in_existing_folders
 from emoreg.study.run_one import Job, RunOutcome, perform
 from emoreg.study.shared_runs import SharedRuns
 
@@ -91,7 +91,7 @@ def execute(
             progress.say(_summary(run) if is_finished else f"{run.name}: {outcome.status.upper()}: {outcome.error}")
             record(recorded, outcome, out)
             advance(run.branches)
-    return _failures(recorded, where_they_are(planned))
+    return _failures(recorded, in_existing_folders(planned))
 
 
 def left_to_do(planned: Sequence[PlannedRun], elsewhere: Set[str] = frozenset()) -> list[PlannedRun]:

@@ -13,7 +13,7 @@ from emoreg.runtime.lock import hold
 from emoreg.runtime.main_module import require_guard
 from emoreg.runtime.progress import Progress
 from emoreg.study.definition import scored_in
-from emoreg.study.kept_data import at_places, find_data, refuse
+from emoreg.study.kept_data import at_places, find_data, refuse_changed
 from emoreg.study.read_study import FILE, TABLE
 from emoreg.study.results_table import write_results
 from emoreg.study.run_study import StudyOnDisk, make_pool, open_study, require_own_process, write_study
@@ -69,8 +69,8 @@ def score_study(
     with hold(opened.out), contextlib.closing(make_pool(jobs, progress, None, isolated=True)) as pool:
         left = left_to_score(opened.planned, study.suites)
         check_scorable((), left, study.suites)
-        places, lines = find_data(study.data, [job.planned.recipe for job in left], opened.out)
-        refuse(lines, opened.out)
+        places, faults = find_data(study.data, [job.planned.recipe for job in left], opened.out)
+        refuse_changed(faults, opened.out)
         if study.values is not None and (opened.out / FILE).exists():
             write_study(opened.out / FILE, study.values)
         here = [replace(run, recipe=at_places(run.recipe, places)) for run in opened.planned]
