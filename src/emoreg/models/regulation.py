@@ -154,7 +154,7 @@ class RegulatedClassifier(nn.Module):
             widths.
     """
 
-    regulation: Any  # a Regulation, or a user-supplied module with the same interface
+    regulation: Any  # a Regulation, or a user-supplied module as in docs/extend.md, "A mode"
 
     if TYPE_CHECKING:  # the types that nn.Module.__call__ hides
 

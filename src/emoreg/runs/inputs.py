@@ -19,7 +19,7 @@ from emoreg.config.recipe import Recipe, TrainRecipe
 from emoreg.runtime.safe_io import require_regular
 
 EXPERIENCE = "encoder.experience"
-SHOWN = 8  # digits of a checksum in messages
+CHECKSUM_DIGITS = 8  # in messages
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,8 @@ def _image_change(before: Contents, now: Contents, is_given: bool) -> str:
 
 def _other_experience(old: Recipe, new: Recipe, before: Inputs, now: Inputs) -> str:
     if now.has_model:
-        return f"model: stage-1 weights {(before.experience or 'none')[:SHOWN]} then, {now.origin} now"
+        return f"model: stage-1 weights {(before.experience or 'none')[:CHECKSUM_DIGITS]} then, {now.origin} now"
     folders = [recipe.encoder.experience for recipe in (old, new) if isinstance(recipe, TrainRecipe)]
-    checksums = (str(inputs.experience)[:SHOWN] for inputs in (before, now))
+    checksums = (str(inputs.experience)[:CHECKSUM_DIGITS] for inputs in (before, now))
     parts = (f"{folder} (weights {checksum})" for folder, checksum in zip(folders, checksums, strict=True))
     return f"{EXPERIENCE}: {' -> '.join(parts)}"

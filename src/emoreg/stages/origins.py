@@ -15,7 +15,7 @@ from torch import nn
 
 from emoreg.config.recipe import TrainRecipe
 from emoreg.models.regulation import RegulatedClassifier
-from emoreg.runs.inputs import SHOWN, weights_checksum
+from emoreg.runs.inputs import CHECKSUM_DIGITS, weights_checksum
 from emoreg.runs.run import WEIGHTS, Run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.given_model import named_experiences
@@ -76,7 +76,7 @@ def describe_experiences(experiences: Sequence[Experience]) -> str:
     """Describe a model's experiences in a few words, to follow "stage-1 weights"."""
     if not experiences:
         return "none from emoreg.load_encoder"
-    checksum = str(checksum_of(experiences))[:SHOWN]
+    checksum = str(checksum_of(experiences))[:CHECKSUM_DIGITS]
     return f"{checksum} ({', '.join(each.folder for each in experiences)})"
 
 

@@ -17,7 +17,7 @@ from emoreg.study.plan import PlannedRun, in_existing_folders
 from emoreg.study.run_one import Job, RunOutcome, perform
 from emoreg.study.shared_runs import SharedRuns
 
-SHOWN = tuple(outcome.name for outcome in OUTCOMES.values())  # metrics in the line of a finished run
+SUMMARISED = tuple(outcome.name for outcome in OUTCOMES.values())  # metrics in the line of a finished run
 FAILURES = "failures.json"
 
 
@@ -213,7 +213,7 @@ def _summary(planned: PlannedRun) -> str:
         return f"{planned.name}: {error}"
     # Not the test split: seeing its figures while a study runs tempts people to stop or change it.
     measured = final.get("validation") or {}
-    parts = [f"{key} {figure(value)}" for key in SHOWN if (value := measured.get(key)) is not None]
+    parts = [f"{key} {figure(value)}" for key in SUMMARISED if (value := measured.get(key)) is not None]
     if not parts and (loss := planned.run.last_loss) is not None:
         parts = [f"training loss {figure(loss)}"]
     elif parts:
