@@ -160,7 +160,7 @@ class _Worker:
                 self.tasks[key][1](more)
             case "end", key:
                 self.tasks.pop(key)[0].close()
-            case ("say" | "warn" | "tell") as method, *arguments:
+            case ("say" | "warn" | "report_notes") as method, *arguments:
                 getattr(progress, method)(*arguments)
 
     def _died(self, run: Job) -> RunOutcome:
@@ -266,7 +266,7 @@ class _Reporting(Progress):
         self.connection.send(("warn", line))
 
     def report_notes(self, notes: Sequence[str], left_out: Sequence[str] = ()) -> None:
-        self.connection.send(("tell", notes, left_out))
+        self.connection.send(("report_notes", notes, left_out))
 
     @contextlib.contextmanager
     def task(self, description: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
