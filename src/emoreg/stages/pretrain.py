@@ -246,7 +246,7 @@ def _load_weights(encoder: nn.Module, run: Run, fault: str, compare: bool = True
     return encoder
 
 
-def load_read_out(experience: Run | Path | str, outputs: int) -> nn.Linear:
+def load_stage1_head(experience: Run | Path | str, outputs: int) -> nn.Linear:
     """Load the linear read-out De -> E of a finished stage-1 run.
 
     Args:

@@ -26,7 +26,7 @@ from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import generator
 from emoreg.stages.inputs import inputs_of
 from emoreg.stages.pretext import TURNS, StimulusLoss, turned_by
-from emoreg.stages.pretrain import experience_run, load_read_out
+from emoreg.stages.pretrain import experience_run, load_stage1_head
 from emoreg.stages.stage1_data import Stage1Data, read_stage1_data
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def read_rehearsal(recipe: TrainRecipe, fabric: Fabric, progress: Progress) -> R
     turns = first.pretext == "rotation"
     rehearsal = Rehearsal(
         settings.rehearsal,
-        load_read_out(run, data.task.outputs),
+        load_stage1_head(run, data.task.outputs),
         images,
         data.quotas,
         loss_of_classes if turns else data.task.loss_of,
