@@ -22,7 +22,7 @@ from emoreg.runs.provenance import environment
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classifier import load_classifier
-from emoreg.stages.pretrain import AffectiveModel, experience_run, load_encoder, load_read_out
+from emoreg.stages.pretrain import AffectiveModel, experience_run, load_encoder, load_stage1_head
 from emoreg.stages.stage1_data import load_parts, read_stage1_data
 from emoreg.training.fabric import make_fabric
 
@@ -54,7 +54,7 @@ def experience_left(run: Run) -> dict[str, dict[str, float]]:
     data = read_stage1_data(stage_1, fabric, quiet)
     limit, tables = stage_1.training.memory_limit_gib, [split.validation for split in data.splits]
     held_out = load_parts(tables, data.splits, stage_1, limit, quiet)
-    head = load_read_out(first, data.task.outputs)
+    head = load_stage1_head(first, data.task.outputs)
 
     def measure(encoder: nn.Module) -> dict[str, float]:
         model = AffectiveModel(encoder, data.task.outputs)
