@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from emoreg.cli.main import main
+from emoreg.config.recipe import TrainRecipe
 from emoreg.runs.run import CHECKPOINT
 from emoreg.runtime.cores import allowed_cores
 from emoreg.runtime.main_module import GUARD
@@ -94,6 +95,21 @@ def test_if_a_stage_1_run_fails_in_any_way_the_study_still_ends_with_table_repor
     assert table.status.to_dict() == {"none": "finished", "stage 1": "failed", "learned": "blocked"}
     assert table.error["stage 1"] == error and (tmp_path / "out" / "report.html").exists()
     assert f"seed0: {error}\nemoreg: 1 of 3 runs failed" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("in_time")
+def test_lines_and_notes_on_images_of_a_worker_are_printed_by_the_main_process(
+    tiny_study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run,) = plan_runs(dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=1), tmp_path / "runs")
+    assert isinstance(run.recipe, TrainRecipe)
+    target = dataclasses.replace(run.recipe.target, label_noise="symmetric", noise_share=0.5)
+    run = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, target=target))
+    progress = Progress(every=0)
+    with contextlib.closing(LocalPool(2, progress)) as pool:
+        assert execute([run], tmp_path, pool, progress) == {}
+    printed = capsys.readouterr().err
+    assert "training labels are wrong" in printed and f"{run.name}: validation accuracy" in printed
 
 
 @pytest.mark.usefixtures("in_time")

@@ -13,7 +13,7 @@ from fractions import Fraction
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
-from typing import Any
+from typing import NamedTuple, TypeAlias
 
 from emoreg.errors import UserError
 from emoreg.runtime.cores import take_part, usable_cores
@@ -36,6 +36,46 @@ from emoreg.study.run_one import Job, RunOutcome, perform
 ENDING, SAVING = 5.0, 60.0
 STOPPED = 143  # exit code of a worker that was stopped by a signal, as of the command
 CHECKED_EVERY = 1.0  # seconds between checks for dead workers: child processes may keep the pipe of one open
+
+
+class _Line(NamedTuple):
+    """A worker prints a line; a warning even if its study is quiet."""
+
+    text: str
+    is_warning: bool
+
+
+class _Notes(NamedTuple):
+    """A worker reports how a set was read."""
+
+    notes: Sequence[str]
+    left_out: Sequence[str]
+
+
+class _TaskStarted(NamedTuple):
+    """A worker starts a task; `key` numbers the tasks of a worker."""
+
+    key: int
+    description: str
+    total: int
+    unit: str
+    done: int
+
+
+class _TaskAdvanced(NamedTuple):
+    """A worker has done more units of a task."""
+
+    key: int
+    more: int
+
+
+class _TaskEnded(NamedTuple):
+    """A worker ends a task."""
+
+    key: int
+
+
+_Message: TypeAlias = _Line | _Notes | _TaskStarted | _TaskAdvanced | _TaskEnded
 
 
 class LocalPool:
@@ -150,18 +190,22 @@ class _Worker:
         self._show(message, progress)
         return None
 
-    def _show(self, message: tuple[Any, ...], progress: Progress) -> None:
-        """Show a message of `_Reporting`."""
+    def _show(self, message: _Message, progress: Progress) -> None:
         match message:
-            case "task", key, *task:
+            case _Line(text, is_warning):
+                if is_warning:
+                    progress.warn(text)
+                else:
+                    progress.say(text)
+            case _Notes(notes, left_out):
+                progress.report_notes(notes, left_out)
+            case _TaskStarted(key, description, total, unit, done):
                 stack = contextlib.ExitStack()
-                self.tasks[key] = stack, stack.enter_context(progress.task(*task))
-            case "advance", key, more:
+                self.tasks[key] = stack, stack.enter_context(progress.task(description, total, unit, done))
+            case _TaskAdvanced(key, more):
                 self.tasks[key][1](more)
-            case "end", key:
+            case _TaskEnded(key):
                 self.tasks.pop(key)[0].close()
-            case ("say" | "warn" | "report_notes") as method, *arguments:
-                getattr(progress, method)(*arguments)
 
     def _died(self, run: Job) -> RunOutcome:
         self.process.join(ENDING)
@@ -259,29 +303,32 @@ class _Reporting(Progress):
         super().__init__(is_quiet, details=False)
         self.connection, self.count = connection, 0
 
+    def _send(self, message: _Message) -> None:
+        self.connection.send(message)
+
     def say(self, line: str) -> None:
-        self.connection.send(("say", line))
+        self._send(_Line(line, is_warning=False))
 
     def warn(self, line: str) -> None:
-        self.connection.send(("warn", line))
+        self._send(_Line(line, is_warning=True))
 
     def report_notes(self, notes: Sequence[str], left_out: Sequence[str] = ()) -> None:
-        self.connection.send(("report_notes", notes, left_out))
+        self._send(_Notes(notes, left_out))
 
     @contextlib.contextmanager
     def task(self, description: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
         key = self.count = self.count + 1
-        self.connection.send(("task", key, description, total, unit, done))
+        self._send(_TaskStarted(key, description, total, unit, done))
         unsent, last = 0, time.monotonic()
 
         def advance(more: int) -> None:
             nonlocal unsent, last
             unsent += more
             if time.monotonic() - last >= 0.2:
-                self.connection.send(("advance", key, unsent))
+                self._send(_TaskAdvanced(key, unsent))
                 unsent, last = 0, time.monotonic()
 
         yield advance
         with contextlib.suppress(OSError):
-            self.connection.send(("advance", key, unsent))
-            self.connection.send(("end", key))
+            self._send(_TaskAdvanced(key, unsent))
+            self._send(_TaskEnded(key))
