@@ -1,4 +1,4 @@
-"""Trainings of a tiny regulated classifier, step by step, for tests of captured steps on CPUs and GPUs."""
+"""Training states and batches of a tiny regulated classifier, for tests of captured steps on CPUs and GPUs."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ def state_of(
     mode: Mode = "learned",
     then: Callable[[Tensor], Tensor] = lambda loss: loss,
 ) -> TrainState:
-    """Before the first step. `then` is done to the loss."""
+    """The training state before the first step. `then` is applied to the loss."""
     torch.manual_seed(0)
     model = RegulatedClassifier(TinyBackbone(), None if mode == "none" else TinyBackbone(), num_classes=3, mode=mode)
-    for name, parameter in model.named_parameters():  # before a norm: its gradient is rounding, which AdamW scales up
+    # A bias before a norm has no gradient except rounding errors, which AdamW would scale up.
+    for name, parameter in model.named_parameters():
         parameter.requires_grad_(not name.endswith("conv.bias"))
     loss = RegulationLoss(model, label_smoothing=0.1)
 
@@ -51,21 +52,20 @@ def state_of(
 
 def batches(count: int, size: int = 8, mixed: bool = False, device: str = "cpu") -> list[Batch]:
     draw = torch.Generator().manual_seed(size)
-    found = []
+    made = []
     for _ in range(count):
         images, labels = torch.randn(8, 3, size, size, generator=draw), torch.randint(3, (8,), generator=draw)
         mixture = (labels.flip(0), torch.rand(8, generator=draw)) if mixed else ()
-        found.append(Batch(*(part.to(device) for part in (images, labels, torch.arange(8), *mixture))))
-    return found
+        made.append(Batch(*(part.to(device) for part in (images, labels, torch.arange(8), *mixture))))
+    return made
 
 
 def states_of(state: TrainState) -> list[dict[str, Tensor]]:
-    """Weights and their average, then the optimiser's state of each parameter."""
-    modules = [state.model, state.kept]
-    return [*(module.state_dict() for module in modules), *state.optimizer.optimizer.state.values()]
+    """The weights, their moving average, and the optimiser's state of each parameter."""
+    return [state.model.state_dict(), state.kept.state_dict(), *state.optimizer.optimizer.state.values()]
 
 
 def require_equal(one: TrainState, other: TrainState) -> None:
-    for own, others in zip(states_of(one), states_of(other), strict=True):
-        assert own.keys() == others.keys()
-        assert all(torch.equal(torch.as_tensor(own[name]), torch.as_tensor(others[name])) for name in own)
+    for first, second in zip(states_of(one), states_of(other), strict=True):
+        assert first.keys() == second.keys()
+        assert all(torch.equal(torch.as_tensor(first[name]), torch.as_tensor(second[name])) for name in first)

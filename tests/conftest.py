@@ -1,4 +1,4 @@
-"""What several tests need: tiny image sets on disk, tiny recipes, silence."""
+"""Shared fixtures: tiny image sets on disk, tiny recipes, a silent progress."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from emoreg.config.schema import BackboneSettings, StimuliSettings, TargetSettin
 from emoreg.config.training import TrainingSettings
 from emoreg.runtime.progress import Progress
 
-pytest_plugins = ["trained_runs"]  # finished runs, made once for all that use them
+pytest_plugins = ["trained_runs"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     extras.core_only = config.getoption("core")
-    # training.precision auto is then float32 on every processor, here and in processes that tests start.
+    # Hides bf16 support, so that training.precision: auto is float32 on every processor, also in child processes.
     os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"
 
 
@@ -53,7 +53,7 @@ def quiet() -> Progress:
 def write_image() -> Callable[..., Path]:
     def write(path: Path, colour: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (12, 10)) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        seed = zlib.crc32("/".join(path.parts[-3:]).encode())  # of split, class and name
+        seed = zlib.crc32("/".join(path.parts[-3:]).encode())  # from split, class and file name
         noise = np.random.default_rng(seed).integers(-20, 20, (*size[::-1], 3))
         Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(path)
         return path
@@ -63,7 +63,7 @@ def write_image() -> Callable[..., Path]:
 
 @pytest.fixture
 def image_folder(tmp_path: Path, write_image: Callable[..., Path]) -> Path:
-    """Two classes that differ in colour: 12 training and 4 test images each, no two of them the same."""
+    """Two classes that differ in colour, each with 12 training and 4 test images; no two images are equal."""
     root = tmp_path / "flags"
     for split, count in (("train", 12), ("test", 4)):
         for name, colour in (("blue", (20, 40, 220)), ("red", (220, 40, 20))):
@@ -74,7 +74,7 @@ def image_folder(tmp_path: Path, write_image: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def image_zip(image_folder: Path, tmp_path: Path) -> Path:
-    """The same in a zip, below a folder of the set's name."""
+    """`image_folder` as a zip, below a folder named after the set."""
     path = tmp_path / "flags.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(image_folder.rglob("*.png")):
@@ -105,4 +105,4 @@ def stage2() -> TrainRecipe:
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
-    torch.set_num_threads(1)  # tiny tensors: threads cost more than they give
+    torch.set_num_threads(1)  # on tiny tensors, more threads are slower

@@ -1,4 +1,4 @@
-"""Tests of optional extras: left out by `pytest --core`; without it a missing extra is an error, not a skip."""
+"""Imports for tests of optional extras. `pytest --core` skips these tests; otherwise a missing extra is an error."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ core_only = False  # set by conftest.py from --core
 
 
 def load(extra: str, module: str) -> Any:
-    """Imports what an extra installs, for a test file, a fixture or a test; under --core, skips it instead.
+    """Import a module that an extra installs; with --core, skip the calling test, fixture or test file instead.
 
     Args:
-        extra: its name in pyproject.toml.
-        module: what to import.
+        extra: name of the extra in pyproject.toml.
+        module: module to import.
     """
     if core_only:
         pytest.skip(f"needs the extra {extra}", allow_module_level=True)

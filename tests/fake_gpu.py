@@ -1,4 +1,4 @@
-"""What a GPU would have to be waited for, seen without one: tensors without values stand for those on a GPU."""
+"""Detection of copies that wait for a GPU, without a GPU: tensors on the meta device stand for tensors on a GPU."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-GPU = torch.device("meta")  # where reading a value is an error
-# Which copy numbers of Python's.
-OF_NUMBERS = {torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor}
+GPU = torch.device("meta")  # reading a value there is an error
+COPIES_OF_NUMBERS = {torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor}
 
 
 class Copies(TorchFunctionMode):
-    """Within, `found` names the functions that copy to `GPU` or from it, or numbers of Python's, and so wait for it."""
+    """Context that records in `found` the names of functions that copy Python numbers, or tensors to or from `GPU`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,6 +30,6 @@ class Copies(TorchFunctionMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)]
-        if func in OF_NUMBERS or len({tensor.device for tensor in tensors}) > 1:
+        if func in COPIES_OF_NUMBERS or len({tensor.device for tensor in tensors}) > 1:
             self.found.append(func.__name__)
         return result

@@ -1,4 +1,4 @@
-"""Sets as `datasets` writes them, with images of one shade each."""
+"""Image sets in the format of Hugging Face's `datasets`; each image has one shade."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ datasets = extras.load("hub", "datasets")
 
 
 def split_of(shades: Sequence[int], columns: Mapping[str, tuple[Any, Sequence[Any]]]) -> Any:
-    """A split of images as bright as their shades, with columns: (feature, values) by name. May replace the images."""
+    """A split with one grey image per shade.
+
+    Args:
+        shades: brightness of each image, 0 to 255.
+        columns: (feature, values) of further columns, by name; "image" replaces the images.
+    """
     images = [Image.new("RGB", (8, 8), (shade,) * 3) for shade in shades]
-    every = {"image": (datasets.Image(), images), **columns}
-    features = datasets.Features({name: feature for name, (feature, _) in every.items()})
-    return datasets.Dataset.from_dict({name: values for name, (_, values) in every.items()}, features=features)
+    all_columns = {"image": (datasets.Image(), images), **columns}
+    features = datasets.Features({name: feature for name, (feature, _) in all_columns.items()})
+    return datasets.Dataset.from_dict({name: values for name, (_, values) in all_columns.items()}, features=features)
 
 
 def saved(root: Path, splits: Mapping[str, Any]) -> Path:
-    """The folder of a set on disk."""
+    """Save a set to disk; return its folder."""
     datasets.DatasetDict(splits).save_to_disk(root)
     return root

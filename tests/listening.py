@@ -1,4 +1,4 @@
-"""Progress that remembers what it says."""
+"""A progress that records its output."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from emoreg.runtime.progress import Progress
 
 
 class Listening(Progress):
-    """Silent; `lines` are what would have been printed."""
+    """Prints nothing and keeps messages and warnings in `lines`."""
 
     def __init__(self) -> None:
         super().__init__(quiet=True)

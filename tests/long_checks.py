@@ -1,10 +1,10 @@
-"""The checks that take too long for every commit, in one place: run by name, nightly in CI, and their last results.
+"""Run the checks that take too long for every commit. CI runs them nightly.
 
     python tests/long_checks.py                      # all of them, about two hours on two CPU cores
-    python tests/long_checks.py kill malformed       # these
-    python tests/long_checks.py --keep kill          # and write the result into docs/checks.md
+    python tests/long_checks.py kill malformed       # these two
+    python tests/long_checks.py --keep kill          # write the result into docs/checks.md
 
-Every one has a short form among the tests of every commit.
+Each check has a short form among the tests of every commit.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ class Check:
     """One check.
 
     Args:
-        what: it shows.
-        command: of Python, in the folder of the repository. Its exit code is the verdict, its last line the summary.
-        short_form: the tests that do a little of it at every commit.
-        environment: variables of the command.
+        what: what the check shows.
+        command: arguments of Python, run from the repository root. It passes with exit code 0; its last line of output
+            is the summary.
+        short_form: test file that does a little of it at every commit.
+        environment: environment variables of the command.
     """
 
     what: str
@@ -42,7 +43,7 @@ class Check:
 
 CHECKS = {
     "kill": Check(
-        "what is killed with `kill -9` and started again ends as if it had never been stopped",
+        "a command that is killed with `kill -9` and started again ends as if it had never been stopped",
         ("tests/reliability/kill.py", "--kills", "50"),
         "tests/reliability/test_kill.py",
     ),
@@ -52,18 +53,18 @@ CHECKS = {
         "tests/hostile/test_malformed.py",
     ),
     "fuzz": Check(
-        "parsers meet whatever hypothesis makes up, 2,000 times each",
+        "parsers read or refuse whatever hypothesis generates, 2,000 inputs each",
         ("-m", "pytest", "tests/hostile/test_fuzz.py"),
         "tests/hostile/test_fuzz.py",
         {"EMOREG_FUZZ_EXAMPLES": "2000"},
     ),
     "coverage": Check(
-        "parsers meet what atheris finds by coverage, a minute each (`pip install atheris`)",
+        "parsers read or refuse what atheris finds by coverage, a minute each (`pip install atheris`)",
         ("tests/hostile/atheris_parsers.py", "all", "-max_total_time=60"),
         "tests/hostile/test_fuzz.py",
     ),
     "slow": Check(
-        "runs over several processes, and what else is marked slow",
+        "runs over several processes, and all other tests marked slow",
         ("-m", "pytest", "-m", "slow"),
         "tests/training/test_launch.py",
     ),
@@ -83,7 +84,7 @@ CHECKS = {
         "tests/benchmarks/test_benchmarks.py",
     ),
     "relatives": Check(
-        "what was published of earlier emotional networks, and what ours do",
+        "our versions of earlier emotional networks, compared with their published results",
         ("benchmarks/relatives.py",),
         "tests/models/relatives/test_embp.py",
     ),
@@ -91,8 +92,8 @@ CHECKS = {
 
 
 def run(check: Check) -> tuple[int, str, float]:
-    """Exit code, last line, and minutes; what it prints is seen as it comes."""
-    begun, last = time.monotonic(), ""
+    """Run a check and print its output as it comes. Return its exit code, its last line and its minutes."""
+    start, last = time.monotonic(), ""
     with subprocess.Popen(
         [sys.executable, *check.command],
         cwd=ROOT,
@@ -104,55 +105,56 @@ def run(check: Check) -> tuple[int, str, float]:
         for line in process.stdout or ():
             print(line, end="", flush=True)
             last = line.strip() or last
-    return process.returncode, last, (time.monotonic() - begun) / 60
+    return process.returncode, last, (time.monotonic() - start) / 60
 
 
-def row(name: str, seen: str) -> str:
-    """The line of a check in the table of docs/checks.md."""
+def row(name: str, result: str) -> str:
+    """The row of a check in the table of docs/checks.md."""
     check = CHECKS[name]
     short = check.short_form
     command = " ".join((*(f"{key}={value}" for key, value in check.environment.items()), "python", *check.command))
-    return f"| {name} | {check.what} | `{command}` | [{Path(short).name}](../{short}) | {seen} |"
+    return f"| {name} | {check.what} | `{command}` | [{Path(short).name}](../{short}) | {result} |"
 
 
-def keep(name: str, seen: str) -> None:
-    """Write what was seen into the page, in place of what stood there."""
+def keep(name: str, result: str) -> None:
+    """Write the result of a check into docs/checks.md, replacing the one before."""
     lines = PAGE.read_text(encoding="utf-8").splitlines()
-    lines = [row(name, seen) if line.startswith(f"| {name} |") else line for line in lines]
+    lines = [row(name, result) if line.startswith(f"| {name} |") else line for line in lines]
     PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def revision() -> str:
-    """Of the repository, with + if files differ from it."""
-    told = subprocess.run(
+    """The commit that is checked out, followed by + if files differ from it."""
+    described = subprocess.run(
         ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     )
-    return told.stdout.strip()
+    return described.stdout.strip()
 
 
 def main() -> int:
-    """Run those that are asked for. 1 if one of them fails."""
+    """Run the requested checks. Return 1 if one of them fails, else 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CHECKS)}; all if none is given")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(CHECKS)}; default: all")
     parser.add_argument("--keep", action="store_true", help="write the results into docs/checks.md")
     options = parser.parse_args()
-    if unknown := [name for name in options.names if name not in CHECKS]:
-        parser.error(f"no check is called {', '.join(unknown)}; there are {', '.join(CHECKS)}")
-    at, failed = revision(), []
+    unknown = [name for name in options.names if name not in CHECKS]
+    if unknown:
+        parser.error(f"unknown check: {', '.join(unknown)}; choose from {', '.join(CHECKS)}")
+    commit, has_failed = revision(), False
     for name in options.names or CHECKS:
         print(f"== {name}: {CHECKS[name].what}", flush=True)
         code, last, minutes = run(CHECKS[name])
-        seen = f"{'passed' if code == 0 else f'FAILED ({code})'}: {last} ({date.today()}, {at}, {minutes:.0f} min)"
-        print(f"== {name}: {seen}", flush=True)
-        if code:
-            failed.append(name)
+        has_failed = has_failed or code != 0
+        verdict = f"FAILED ({code})" if code else "passed"
+        result = f"{verdict}: {last} ({date.today()}, {commit}, {minutes:.0f} min)"
+        print(f"== {name}: {result}", flush=True)
         if options.keep:
-            keep(name, seen.replace("|", "/"))
-    return 1 if failed else 0
+            keep(name, result.replace("|", "/"))
+    return int(has_failed)
 
 
 if __name__ == "__main__":

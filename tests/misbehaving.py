@@ -1,4 +1,4 @@
-"""Runs that end badly in the worker process of a study."""
+"""Runs that fail, die or hang in the worker process of a study."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from emoreg.study.plan import PlannedRun
 
 
 def misbehaving(run: PlannedRun, how: str) -> PlannedRun:
-    """The run, which a worker does in this way: a key of WAYS."""
+    """A copy of the run that misbehaves in a worker. `how` is a key of WAYS."""
     return dataclasses.replace(run, name=_Name(run.name, how))
 
 
 class _Name(str):
-    """A run's name. Where it is unpickled, as in a worker, stages do what WAYS says."""
+    """A run's name. Unpickling it, as a worker does, replaces the stages by an entry of WAYS."""
 
     how: str
 
@@ -72,7 +72,7 @@ WAYS: dict[str, Callable[[Progress], Any]] = {
     "is stopped": lambda _: os.kill(os.getpid(), signal.SIGTERM),
     "imports a script without a guard": lambda _: os._exit(NO_GUARD),
     "tells its environment": lambda progress: progress.say(f"told: {os.environ.get('EMOREG_TEST')}"),
-    # These finish their run, and then their process does not end.
+    # The following finish their run, but their process does not end.
     "leaves a thread": lambda _: threading.Thread(target=time.sleep, args=(600,)).start(),
     "blocks the exit": lambda _: Finalize(None, time.sleep, (600,), exitpriority=1),
     "ignores signals": _ignore_signals,

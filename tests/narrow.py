@@ -1,4 +1,4 @@
-"""What a test knows about a value and its type does not say, asserted."""
+"""Assertions that narrow the type of a value."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ def pixels(images: Images) -> NDArray[np.uint8]:
 
 
 def files(images: Images) -> list[File]:
-    found = [image for image in images if isinstance(image, File)]
-    assert len(found) == len(images)
-    return found
+    narrowed = [image for image in images if isinstance(image, File)]
+    assert len(narrowed) == len(images)
+    return narrowed

@@ -1,4 +1,4 @@
-"""Images as users have them: turned, transparent, grey, of 16 bits, CMYK, moving, of few colours, with broken EXIF."""
+"""Images as users have them: rotated, transparent, grey, 16-bit, CMYK, animated, with a palette or broken EXIF data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageChops
 
 
 def write_odd_images(folder: Path) -> Iterator[Path]:
-    """Write them below `folder`, from the same coarse noise, 48x32."""
+    """Write the images below `folder`, all from the same coarse noise of 48x32 pixels, and yield their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     draw = np.random.default_rng(0)
     coarse = Image.fromarray(draw.integers(0, 256, (4, 6, 3), dtype=np.uint8))
@@ -58,7 +58,7 @@ def write_odd_images(folder: Path) -> Iterator[Path]:
     content = save(cmyk, "cmyk-adobe.jpg", quality=95).read_bytes()
     yield folder / "cmyk-adobe.jpg"
     content = save(ImageChops.invert(cmyk), "cmyk.jpg", quality=95).read_bytes()  # Pillow inverts what it writes
-    start = content.index(b"\xff\xee")  # Adobe's marker, with its length
+    start = content.index(b"\xff\xee")  # Adobe's marker; its length follows
     end = start + 2 + int.from_bytes(content[start + 2 : start + 4], "big")
     (folder / "cmyk.jpg").write_bytes(content[:start] + content[end:])
     yield folder / "cmyk.jpg"

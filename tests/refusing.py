@@ -1,4 +1,4 @@
-"""What several tests ask of every refusal, in a file that they can import."""
+"""The check of error messages that several test files share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from emoreg.errors import UserError
 
 
 def refusal(call: Callable[[], Any]) -> str:
-    """What it is refused with, in one line."""
+    """Call, require a UserError of one line, and return its message."""
     with pytest.raises(UserError) as caught:
         call()
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Tables of results as studies make them, without any training."""
+"""Tables of results as studies write them, without any training."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def stage_2(
     first_seed: int = 0,
     **more: Any,
 ) -> list[dict[str, Any]]:
-    """A finished run for each arm and seed; a NaN makes a run that is still waiting.
+    """The rows of one run per arm and seed.
 
     Args:
-        accuracies: test accuracies in [0, 1], one per seed, by mode ("none", "learned", "ensemble") or mode and
-            experience ("learned shuffled"); a mode with a branch of its own has `affect` unless it says otherwise.
+        accuracies: test accuracies in [0, 1], one per seed, by arm: a mode ("none", "ensemble") or mode and experience
+            ("learned shuffled"; "learned" alone has `affect`). NaN makes a run that is still waiting.
         target: target of all runs.
         backbone: backbone of all runs.
-        stimuli: stimuli of the arms that have some.
+        stimuli: stimuli of the arms with an experience.
         variant: variant of the arms that can have one.
         validation: validation accuracy of each arm; None to use the test accuracies, {} for none.
-        first_seed: the others follow.
+        first_seed: seed of the first accuracy; the others count up.
         more: further columns of finished runs.
     """
     rows = []
@@ -73,7 +73,7 @@ def stage_2(
 def stage_1(
     experience: str, cccs: Sequence[float], stimuli: str = "procedural", backbone: str = "resnet8"
 ) -> list[dict[str, Any]]:
-    """A finished encoder for each seed, with its CCC on validation images."""
+    """The rows of one finished encoder per seed, from its CCC on validation images."""
     rows = []
     for seed, ccc in enumerate(cccs):
         name = f"experience-{backbone}-{stimuli}-{experience}-seed{seed}"

@@ -1,4 +1,4 @@
-"""Training that is asked to stop, as by Ctrl-C, or cut off."""
+"""Ways to stop or interrupt training at a given point."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from emoreg.runtime.signals import Stopped
 
 @contextlib.contextmanager
 def stopped(at: int) -> Iterator[None]:
-    """Within, training asks after each step and each epoch whether it is to stop; at this time, from 0, it is."""
-    asked = iter(range(10_000))
+    """Within the context, stop training as Ctrl-C does, at its check number `at` (from 0).
+
+    Training checks after each step and each epoch whether it should stop.
+    """
+    checks = iter(range(10_000))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ProcessGroup, "any", lambda *_: next(asked) == at)
+        patch.setattr(ProcessGroup, "any", lambda *_: next(checks) == at)
         with pytest.raises(Stopped):
             yield
 
 
 class CutOff(Progress):
-    """Cuts a training off, with an InterruptedError, at the line of its first epoch, which follows the checkpoint."""
+    """Raises InterruptedError at the line of the first epoch, which is printed after its checkpoint was written."""
 
     def __init__(self) -> None:
         super().__init__(quiet=True)

@@ -16,15 +16,15 @@ def imported_by(statements: str) -> set[str]:
     return set(output.rpartition("modules:")[2].split())
 
 
-def test_every_public_name_is_there_and_documented() -> None:
+def test_every_public_name_exists_and_is_documented() -> None:
     assert emoreg.__all__ == sorted(emoreg.__all__) and set(emoreg.__all__) == set(emoreg._HOMES)
     for name in emoreg.__all__:
-        thing = getattr(emoreg, name)
-        assert thing.__name__ == name and thing.__doc__
+        public = getattr(emoreg, name)
+        assert public.__name__ == name and public.__doc__
         assert name in dir(emoreg)
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'emoreg' has no attribute 'pretain'"):
         _ = emoreg.pretain
     assert not hasattr(emoreg, "nothing")
@@ -42,5 +42,5 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
         ),
     ],
 )
-def test_heavy_libraries_wait_until_they_are_needed(statements: str) -> None:
+def test_heavy_libraries_are_not_imported_before_they_are_needed(statements: str) -> None:
     assert not imported_by(statements) & set(HEAVY)

@@ -8,7 +8,7 @@ from emoreg.errors import MAX_LENGTH, SettingError, UserError, is_plain, printab
 
 
 @pytest.mark.parametrize("message", ["a\nb", "a\r\nb", "a \n\n\t b\n"])
-def test_a_message_of_many_lines_is_told_in_one(message: str) -> None:
+def test_a_message_of_several_lines_becomes_one_line(message: str) -> None:
     assert str(UserError(message)) == "a b"
 
 
@@ -32,11 +32,11 @@ def test_names_with_control_characters_or_broken_unicode_are_not_plain(name: str
     assert is_plain(name) is plain
 
 
-def test_a_long_text_of_another_library_is_cut() -> None:
+def test_a_long_text_is_shortened_to_one_line() -> None:
     assert shortened("a\n  b") == "a b" and shortened("x" * 200) == "x" * 99 + "…"
 
 
-def test_a_setting_error_says_the_place_the_key_and_the_reason() -> None:
+def test_a_setting_error_names_file_line_key_and_reason() -> None:
     error = SettingError("epochs", "must be at least 1, not 0")
     assert str(error) == "epochs: must be at least 1, not 0"
     error = error.within("training")
@@ -58,6 +58,6 @@ def test_the_key_of_an_element_follows_its_list_without_a_dot() -> None:
 
 
 @pytest.mark.parametrize("error", [UserError("a"), SettingError("a.b", "must be c", "d.yaml", 7)])
-def test_errors_cross_processes_with_their_fields(error: UserError) -> None:
+def test_errors_keep_their_fields_when_pickled(error: UserError) -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is type(error) and str(copy) == str(error) and vars(copy) == vars(error)

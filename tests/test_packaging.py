@@ -1,4 +1,4 @@
-"""What pyproject.toml, CITATION.cff and constraints/lowest.txt say of the same things agrees."""
+"""pyproject.toml, CITATION.cff and constraints/lowest.txt agree on versions and extras."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def test_the_version_is_written_once_and_the_citation_agrees() -> None:
     assert citation["version"] == emoreg.__version__
 
 
-def test_the_lowest_versions_that_are_tested_are_those_that_are_declared() -> None:
+def test_the_tested_lowest_versions_are_the_declared_ones() -> None:
     declared = {}
     for requirement in PROJECT["project"]["dependencies"]:
-        found = re.match(r"([\w.-]+)(?:\[\w+\])?>=([\d.]+)", requirement)
-        assert found is not None, f"{requirement} has no lower bound"
-        declared[normalised(found[1])] = found[2]
+        match = re.match(r"([\w.-]+)(?:\[\w+\])?>=([\d.]+)", requirement)
+        assert match is not None, f"{requirement} has no lower bound"
+        declared[normalised(match[1])] = match[2]
     lines = (ROOT / "constraints" / "lowest.txt").read_text(encoding="utf-8").splitlines()
     tested = dict(line.split("==") for line in lines if not line.startswith("#"))
     assert tested.keys() == declared.keys()
@@ -38,7 +38,7 @@ def test_the_lowest_versions_that_are_tested_are_those_that_are_declared() -> No
         assert re.fullmatch(rf"{re.escape(version)}(\.0)*", tested[name]), name
 
 
-def test_every_extra_is_installed_for_the_tests() -> None:
+def test_the_extra_all_has_every_extra_and_dev_includes_it() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
     (everything,) = extras["all"]
     assert set(re.findall(r"\w+", everything)) - {"emoreg"} == extras.keys() - {"all", "docs", "test", "dev"}

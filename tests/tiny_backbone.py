@@ -1,4 +1,4 @@
-"""A backbone small enough to test with, in a file that tests can import."""
+"""A backbone small enough for tests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class TinyBackbone(nn.Module):
-    """Maps (B, 3, H, W) to (B, width) with a batch norm and a dropout, so that both states are tested."""
+    """Maps (B, 3, H, W) to (B, width) with batch norm and dropout, which differ in training and evaluation."""
 
     def __init__(self, width: int = 6) -> None:
         super().__init__()

@@ -36,7 +36,7 @@ CLASSIFIER = TrainRecipe(
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the runs experience (16 pixels, stage 1), learned, gated and plain (8 pixels)."""
+    """A folder with the runs `experience` (stage 1, 16 pixels), `learned`, `gated` and `plain` (stage 2, 8 pixels)."""
     torch.set_num_threads(1)
     root, quiet = tmp_path_factory.mktemp("runs"), Progress(quiet=True)
     pretrain(EXPERIENCE, root / "experience", progress=quiet)

@@ -1,4 +1,4 @@
-"""Networks as training would leave them, without training them."""
+"""Networks with the batch statistics of trained ones, without training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def with_statistics(module: nn.Module) -> nn.Module:
-    """In evaluation, with batch statistics and weights of norms as training would leave them: nothing at 0 or 1."""
+    """Put a module in evaluation mode, its norms with weights and statistics that differ from the initial 0 and 1."""
     draw = torch.Generator().manual_seed(0)
     for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm2d)):
         for tensor in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
