@@ -1,4 +1,4 @@
-"""Files of PyTorch's kind around any pickle, also one that would run code."""
+"""Files in PyTorch's format, including some that run code when they are unpickled."""
 
 from __future__ import annotations
 
@@ -7,18 +7,26 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import torch
+
 
 class Touches:
-    """Makes a file where it is unpickled."""
+    """Creates the file "hacked" in the working folder when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (Path("hacked"),))
 
 
 def zipped(content: bytes) -> bytes:
-    """What torch.save writes, with this as its pickle."""
+    """A file as torch.save writes it, with `content` as its pickle."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", content)
         archive.writestr("archive/version", "3")
+    return buffer.getvalue()
+
+
+def torch_saved(content: object, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer, **options)
     return buffer.getvalue()

@@ -1,9 +1,9 @@
-"""The parsers under atheris, which finds its way into them by coverage. Not a part of the tests: pip install atheris.
+"""Coverage-guided fuzzing of the parsers with atheris. Not collected by pytest; needs `pip install atheris`.
 
     python tests/hostile/atheris_parsers.py recipe -max_total_time=60
-    python tests/hostile/atheris_parsers.py all -max_total_time=60      # each of them for so long
+    python tests/hostile/atheris_parsers.py all -max_total_time=60      # each parser for 60 seconds
 
-Any exception but UserError, and any message of more than one line, ends it with the input that makes it.
+It stops at any exception except UserError, and at any message of several lines, and saves the input that caused it.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from hostile.set_inputs import encoded, pack_into, zipped
 HOME = Path(tempfile.mkdtemp(prefix="emoreg-atheris-"))
 
 
-def into(name: str, read: Callable[[Path], object]) -> Callable[[bytes], object]:
-    """What writes the bytes into a file of this name, and reads it."""
+def parser_of(name: str, read: Callable[[Path], object]) -> Callable[[bytes], object]:
+    """Return a function that writes bytes into a file of this name and reads it."""
 
     def run(content: bytes) -> object:
         path = HOME / name
@@ -52,13 +52,13 @@ def label_file(name: str) -> Callable[[bytes], object]:
     for image in LAYOUTS[name].images:
         (root / file_of(name, image)).parent.mkdir(parents=True, exist_ok=True)
         (root / file_of(name, image)).touch()
-    return into(f"{name}/{next(iter(LAYOUTS[name].sheets))}", lambda path: SETS[name][1](str(root), False))
+    return parser_of(f"{name}/{next(iter(LAYOUTS[name].sheets))}", lambda path: SETS[name][1](str(root), False))
 
 
 def pack_description() -> Callable[[bytes], object]:
     if not (HOME / "pack").exists():
         pack_into(HOME / "pack")
-    return into("pack/pack.json", lambda path: open_pack(path.parent, "target"))
+    return parser_of("pack/pack.json", lambda path: open_pack(path.parent, "target"))
 
 
 def all_files(path: Path) -> None:
@@ -80,18 +80,18 @@ SEEDS: dict[str, bytes] = {
     "metrics": b"epoch,train_loss\n1,2.0\n",
 }
 PARSERS: dict[str, Callable[[], Callable[[bytes], object]]] = {
-    "recipe": lambda: into("recipe.yaml", lambda path: read_recipe(TrainRecipe, path)),
-    "study": lambda: into("study.yaml", read_study),
+    "recipe": lambda: parser_of("recipe.yaml", lambda path: read_recipe(TrainRecipe, path)),
+    "study": lambda: parser_of("study.yaml", read_study),
     **{name: functools.partial(label_file, name) for name in ("oasis", "emotion6", "emoset", "manifest")},
-    "zip": lambda: into("set.zip", all_files),
-    **dict.fromkeys(("png", "jpeg"), lambda: into("x.img", lambda path: decode(File(path.name, path.parent), 8))),
+    "zip": lambda: parser_of("set.zip", all_files),
+    **dict.fromkeys(("png", "jpeg"), lambda: parser_of("x.img", lambda path: decode(File(path.name, path.parent), 8))),
     "pack": pack_description,
-    "metrics": lambda: into("metrics.csv", lambda path: Run(path.parent).metrics),
+    "metrics": lambda: parser_of("metrics.csv", lambda path: Run(path.parent).metrics),
 }
 
 
 def main(name: str, options: list[str]) -> None:
-    """Feed one parser until the time is over, or until it fails."""
+    """Fuzz one parser until the time is over or it fails."""
     parse, corpus = PARSERS[name](), HOME / "corpus"
     corpus.mkdir()
     (corpus / "seed").write_bytes(SEEDS[name])
@@ -107,8 +107,8 @@ def main(name: str, options: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    asked, *given = sys.argv[1:]
-    if asked == "all":  # a process each: atheris ends its own
-        ends = {name: subprocess.run([sys.executable, __file__, name, *given], check=False) for name in PARSERS}
-        sys.exit(any(ended.returncode for ended in ends.values()))
-    main(asked, given)
+    parser, *given = sys.argv[1:]
+    if parser == "all":  # a process for each, because atheris exits its process
+        done = [subprocess.run([sys.executable, __file__, name, *given], check=False) for name in PARSERS]
+        sys.exit(any(process.returncode for process in done))
+    main(parser, given)

@@ -6,12 +6,13 @@ import io
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
+import pandas as pd
 
 from data.stimuli.layouts import LAYOUTS, file_of
 from hostile.malformed import Content, Malformed
 from hostile.set_inputs import DEEP, RECIPE, png, pretrain
 
-# Each change is made to the table of each set as it is published.
+# Each change is applied to the table of each set.
 CSV_SETS = ("abstract", "emotion6", "oasis", "emod", "manifest", "diffused_emod")
 CSV_CHANGES: Mapping[str, Callable[[bytes], bytes]] = {
     "empty": lambda text: b"",
@@ -27,53 +28,53 @@ CSV_CHANGES: Mapping[str, Callable[[bytes], bytes]] = {
 
 
 def first_name(text: bytes) -> bytes:
-    """Of the columns that a set must have, one."""
+    """A required column of the table."""
     return next(name for name in (b"Amusement", b"image_filename", b"Theme", b"path") if name in text)
 
 
 CELLS: tuple[tuple[str, str, bytes, bytes, str], ...] = (
-    # set, what is wrong, old, new, the place
+    # set, name, bytes of the table, their replacement, place that the message must name
     ("abstract", "text for a vote", b",1,0,7,", b",1,0,many,", "row 2: Awe"),
     ("abstract", "a negative vote", b",1,0,7,", b",1,0,-7,", "row 2: Awe"),
     ("abstract", "no vote", b",1,0,7,2,0,1,0,3", b",0,0,0,0,0,0,0,0", "row 2"),
-    ("abstract", "endless votes", b",1,0,7,", b",1,0,1e400,", "row 2: Awe"),
+    ("abstract", "infinite votes", b",1,0,7,", b",1,0,1e400,", "row 2: Awe"),
     ("abstract", "a quote that is left open", b"'abstract_0002.jpg'", b"'abstract_0002.jpg", "groundTruth.csv"),
     ("abstract", "a path that leads outside", b"abstract_0001.jpg", b"../../../../etc/passwd", "row 2"),
     ("abstract", "an image twice", b"abstract_0002.jpg", b"abstract_0001.jpg", "row 3"),
     ("emotion6", "a rating off the scale", b"\t2.5\t", b"\t11\t", "row 2: valence"),
     ("emotion6", "no rating", b"\t2.5\t", b"\t\t", "row 2: valence"),
     ("emotion6", "a rating with a decimal comma", b"\t2.5\t", b"\t2,5\t", "row 2: valence"),
-    ("emotion6", "a probability that is no number", b"0.133333", b"nan", "row 2: prob. anger"),
-    ("emotion6", "an image that is not there", b"joy/1.jpg", b"joy/99.jpg", "row 3"),
+    ("emotion6", "a probability that is not a number", b"0.133333", b"nan", "row 2: prob. anger"),
+    ("emotion6", "a missing image", b"joy/1.jpg", b"joy/99.jpg", "row 3"),
     ("emotion6", "an image whose name has a null byte", b"joy/1.jpg", b"joy/1\0.jpg", "ground_truth.txt"),
     ("oasis", "a rating off the scale", b",4.0,", b",0.5,", "row 2: Valence_mean"),
     ("oasis", "a rating in other digits", b",4.0,", ",四,".encode(), "row 2: Valence_mean"),
     ("oasis", "a theme of line ends", b"Dog 6 ", b'"Dog\n\n6"', "row 3"),
-    ("oasis", "a theme that paints the terminal", b"Dog 6 ", b"\x1b[2J\x1b[31m", "row 3"),
+    ("oasis", "a theme with terminal codes", b"Dog 6 ", b"\x1b[2J\x1b[31m", "row 3"),
     ("oasis", "a theme of 5,000 characters", b"Dog 6 ", b"x" * 5000, "row 3"),
     ("manifest", "no path", b"images/b.jpg", b"", "row 3: path"),
     ("manifest", "a path that is absolute", b"images/b.jpg", b"/nowhere/b.jpg", "row 3"),
     ("manifest", "a path to a device", b"images/b.jpg", b"/dev/zero", "row 3"),
     ("manifest", "a path to a folder", b"images/b.jpg", b"images", "row 3"),
-    ("manifest", "a column that is nearly right", b"valence", b"valense", "valense"),
+    ("manifest", "a column that is misspelt", b"valence", b"valense", "valense"),
     ("manifest", "a column twice", b"arousal", b"valence", "valence"),
     ("manifest", "valence from 1 to 9", b",0.5,", b",7,", "row 2: valence"),
     ("manifest", "a vote below zero", b",3,1,", b",-3,1,", "row 2: p_awe"),
     ("manifest", "no emotion", b"a.jpg,awe", b"a.jpg,", "row 2"),
-    ("manifest", "an emotion that is nearly right", b"a.jpg,awe", b"a.jpg,amusment", "row 2"),
-    ("manifest", "an emotion that paints the terminal", b"a.jpg,awe", b"a.jpg,\x1b[31mred", "row 2"),
+    ("manifest", "an emotion that is misspelt", b"a.jpg,awe", b"a.jpg,amusment", "row 2"),
+    ("manifest", "an emotion with terminal codes", b"a.jpg,awe", b"a.jpg,\x1b[31mred", "row 2"),
     ("manifest", "an emotion with a line end", b"a.jpg,awe", b'a.jpg,"o\nh"', "row 2"),
-    ("manifest", "a split that is not known", b",train", b",trian", "row 2"),
+    ("manifest", "an unknown split", b",train", b",trian", "row 2"),
     ("manifest", "some rows without a split", b",train", b",", "row 2"),
     ("manifest", "two columns of one emotion", b"p_sad", b"p_Awe", "p_awe"),
     ("diffused_emod", "a manifest without labels", b"emotion", b"feelings", "manifest.csv"),
 )
 EMOSET: tuple[tuple[str, bytes, str], ...] = (
     ("empty", b"", "train.json"),
-    ("no JSON", b"awe, image/awe/awe_00001.jpg", "train.json"),
+    ("not JSON", b"awe, image/awe/awe_00001.jpg", "train.json"),
     ("JSON cut off", b'[["awe", "image/awe/awe_0', "train.json"),
-    ("brackets in brackets", b"[" * DEEP, "train.json"),
-    ("objects in objects", b'{"a":' * DEEP, "train.json"),
+    ("nested brackets", b"[" * DEEP, "train.json"),
+    ("nested objects", b'{"a":' * DEEP, "train.json"),
     ("an object", b'{"awe": "image/awe/awe_00001.jpg"}', "train.json"),
     ("an empty list", b"[]", "train.json"),
     ("numbers for rows", b"[1, 2, 3]", "row 1"),
@@ -81,9 +82,9 @@ EMOSET: tuple[tuple[str, bytes, str], ...] = (
     ("a row that is too short", b'[["awe"]]', "row 1"),
     ("an id for an image", b'[["awe", "awe_00001", "image/awe/awe_00001.jpg"]]', "row 1"),
     ("a row that is too long", b'[["awe", "awe_1", "image/awe/awe_00001.jpg", "a.json", 5]]', "row 1"),
-    ("an emotion that is not known", b'[["ave", "image/awe/awe_00001.jpg", ""]]', "row 1"),
+    ("an unknown emotion", b'[["ave", "image/awe/awe_00001.jpg", ""]]', "row 1"),
     ("a number of 5,000 digits", b"[" + b"9" * 5000 + b"]", "train.json"),
-    ("bytes that are no Unicode", b'[["awe", "\xff\xfe\xfd", ""]]', "train.json"),
+    ("bytes that are not Unicode", b'[["awe", "\xff\xfe\xfd", ""]]', "train.json"),
     ("half a surrogate", b'[["awe", "\\ud800.jpg", ""]]', "row 1"),
     ("a path that leads outside", b'[["awe", "../../../../etc/passwd", ""]]', "row 1"),
 )
@@ -93,14 +94,14 @@ INFO: tuple[tuple[str, bytes, str], ...] = (
     ("a list", b"[]", "info.json"),
 )
 LINES: tuple[tuple[str, bytes, str], ...] = (
-    ("no JSON", b"path,emotion\n", "row 1"),
+    ("not JSON", b"path,emotion\n", "row 1"),
     ("a list for an object", b'["a.jpg", "awe"]\n', "row 1"),
     ("an object cut off", b'{"path": "a.jpg", "emotion": "awe"}\n{"path": "b.j', "row 2"),
-    ("brackets in brackets", b'{"path": ' + b"[" * DEEP, "row 1"),
-    ("bytes that are no Unicode", b'{"path": "\xff"}\n', "row 1"),
+    ("nested brackets", b'{"path": ' + b"[" * DEEP, "row 1"),
+    ("bytes that are not Unicode", b'{"path": "\xff"}\n', "row 1"),
     ("an empty file", b"", "manifest.jsonl"),
     ("a list for an emotion", b'{"path": "a.jpg", "emotion": ["joy"]}\n', "row 1: emotion"),
-    ("a truth for an emotion", b'{"path": "a.jpg", "emotion": true}\n', "row 1: emotion"),
+    ("a boolean for an emotion", b'{"path": "a.jpg", "emotion": true}\n', "row 1: emotion"),
     ("a number for an emotion", b'{"path": "a.jpg", "emotion": 1.0}\n', "row 1: emotion"),
     ("a key twice", b'{"path": "a.jpg", "path": "b.jpg", "emotion": "joy"}\n', "row 1"),
     ("one emotion alone", b'{"path": "a.jpg", "emotion": "joy"}\n', "all 1 training images are 'joy'"),
@@ -108,22 +109,18 @@ LINES: tuple[tuple[str, bytes, str], ...] = (
     ("a p-value among emotions", b'{"path": "a.jpg", "p_value": 0.04, "p_joy": 0.2}\n', "'p_value'"),
     ("an object for a path", b'{"path": {"a": 1}, "emotion": "awe"}\n', "row 1"),
     ("a list for a number", b'{"path": "a.jpg", "valence": [0.5]}\n', "row 1: valence"),
-    ("a truth for a number", b'{"path": "a.jpg", "valence": true}\n', "row 1: valence"),
+    ("a boolean for a number", b'{"path": "a.jpg", "valence": true}\n', "row 1: valence"),
     ("a number of 5,000 digits", b'{"path": "a.jpg", "valence": ' + b"9" * 5000 + b"}\n", "row 1"),
     ("Python's NaN", b'{"path": "a.jpg", "valence": NaN}\n', "row 1: valence"),
 )
 
 
 def parquet(**columns: object) -> bytes:
-    import pandas as pd
-
-    buffer = io.BytesIO()
-    pd.DataFrame(columns).to_parquet(buffer)
-    return buffer.getvalue()
+    return pd.DataFrame(columns).to_parquet()
 
 
 def equal_rows(count: int) -> bytes:
-    """Many equal rows, which take a few kilobytes."""
+    """A Parquet file of a few kilobytes with many equal rows."""
     import pyarrow as pa
     from pyarrow import parquet as pq
 
@@ -182,11 +179,11 @@ def matrices() -> Iterator[tuple[str, bytes, str]]:
     yield "text for numbers", saved("allfindata"), "'allfindata1019' is char"
     yield "complex numbers", saved(good * 1j), "complex"
     yield "five columns", saved(good[:, :5]), "5 columns"
-    yield "an id that is no number", changed(1, 0, np.nan), "row 2: column 1"
+    yield "an id that is not a number", changed(1, 0, np.nan), "row 2: column 1"
     yield "an id twice", changed(1, 0, 1), "row 2"
-    yield "an endless rating", changed(1, 3, np.inf), "row 2: valence"
+    yield "an infinite rating", changed(1, 3, np.inf), "row 2: valence"
     yield "ratings on another scale", changed(1, 3, 500), sheet
-    yield "an image that is not there", changed(1, 0, 7), "row 2"
+    yield "a missing image", changed(1, 0, 7), "row 2"
 
 
 def label_inputs() -> Iterator[Malformed]:
@@ -230,8 +227,8 @@ def label_inputs() -> Iterator[Malformed]:
             "emotion_folder",
             "train",
         ),
-        ("a folder that is nearly an emotion", ("set/amusment/1.jpg", "set/awe/1.jpg"), "emotion_folder", "amusment"),
-        ("a folder that paints the terminal", ("set/\x1b[31m/1.jpg", "set/awe/1.jpg"), "emotion_folder", "[31m"),
+        ("a misspelt folder", ("set/amusment/1.jpg", "set/awe/1.jpg"), "emotion_folder", "amusment"),
+        ("a folder with terminal codes", ("set/\x1b[31m/1.jpg", "set/awe/1.jpg"), "emotion_folder", "[31m"),
     ):
         yield Malformed(
             "label file", f"{name}: {what}", RECIPE | dict.fromkeys(paths, png()), pretrain(name, "set"), place

@@ -1,9 +1,9 @@
-"""Malformed inputs of every kind, each given to the command line as a user would give it.
+"""Run the command line on malformed inputs of every kind.
 
-    python tests/hostile/malformed.py           # all of them, with a table by kind; about a minute
+    python tests/hostile/malformed.py           # all of them, with a table by kind; a few minutes
     python tests/hostile/malformed.py recipe    # one kind, with every message
 
-Each must end with exit code 2 and one line on the standard error that names the place: the file, the row, the key.
+Each must end with exit code 2 and one line on standard error that names the place: the file, the row or the key.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Content = str | bytes | Callable[[Path], None]
-SECONDS = 20  # that a command may take: all of them need a fraction of one
+SECONDS = 20  # time limit of a command; each takes a fraction of a second
 
 
 @dataclass(frozen=True)
 class Malformed:
-    """One input.
+    """One malformed input.
 
     Args:
-        kind: of input, a line of the table.
-        name: what is wrong with it; unlike any other of the kind.
-        files: by path below the working folder: what stands in them, or what makes them.
-        command: of emoreg, in the working folder.
-        place: what the message must name.
+        kind: kind of input; a row of the table.
+        name: what is wrong with it; unique within its kind.
+        files: by path below the working folder, the content of each file or a function that creates it.
+        command: arguments of emoreg, run in the working folder.
+        place: text that the message must contain.
     """
 
     kind: str
@@ -45,43 +45,43 @@ class Malformed:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the command ended.
+    """How a command ended.
 
     Args:
-        code: its exit code; None for an exception that was let through.
-        told: on the standard error.
-        place: that must be named.
-        ran_code: whether a file "hacked" is there, which code in the input would make.
+        code: exit code; None if an exception escaped.
+        stderr: the standard error.
+        place: text that the message must contain.
+        ran_code: whether code in the input ran, which creates a file "hacked".
     """
 
     code: int | None
-    told: str
+    stderr: str
     place: str
     ran_code: bool
 
     @property
     def is_one_line(self) -> bool:
-        """Whether one line was told, and a short one."""
-        return self.told.startswith("emoreg: ") and self.told.count("\n") == 1 and len(self.told) <= 7000
+        """Whether the standard error is one line of limited length."""
+        return self.stderr.startswith("emoreg: ") and self.stderr.count("\n") == 1 and len(self.stderr) <= 7000
 
     @property
     def names_place(self) -> bool:
-        """Whether the message says where."""
-        return self.place in self.told
+        """Whether the message names the place."""
+        return self.place in self.stderr
 
     @property
     def is_traceback(self) -> bool:
-        """Whether Python's own way of telling was seen."""
-        return "Traceback" in self.told
+        """Whether a traceback was printed."""
+        return "Traceback" in self.stderr
 
     @property
     def is_good(self) -> bool:
-        """Whether all is as it must be."""
+        """Whether the input was refused as it should be."""
         return self.code == 2 and self.is_one_line and self.names_place and not (self.is_traceback or self.ran_code)
 
 
 def all_inputs() -> list[Malformed]:
-    """Every input of every kind."""
+    """Return the inputs of all kinds."""
     from hostile.human_label_inputs import human_label_inputs
     from hostile.label_inputs import label_inputs
     from hostile.result_inputs import result_inputs
@@ -94,35 +94,40 @@ def all_inputs() -> list[Malformed]:
 
 
 def outcome(malformed: Malformed) -> Outcome:
-    """Make the files in a new folder, run the command there, in this process, and see how it ends."""
+    """Create the files in a new folder, run the command there in this process, and return how it ended."""
     from emoreg.cli.main import main
 
-    told = io.StringIO()
+    stderr = io.StringIO()
     with (
         tempfile.TemporaryDirectory() as folder,
         contextlib.chdir(folder),
-        contextlib.redirect_stderr(told),
+        contextlib.redirect_stderr(stderr),
         contextlib.redirect_stdout(io.StringIO()),
     ):
         for name, content in malformed.files.items():
             path = Path(name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            if callable(content):
-                content(path)
-            else:
-                path.write_bytes(content.encode() if isinstance(content, str) else content)
+            put(path, content)
         try:
-            with _at_most(SECONDS):
+            with _time_limit(SECONDS):
                 code: int | None = main(malformed.command)
         except BaseException:  # SystemExit too
             code = None
             traceback.print_exc(limit=-3)
-        return Outcome(code, told.getvalue(), malformed.place, Path("hacked").exists())
+        return Outcome(code, stderr.getvalue(), malformed.place, Path("hacked").exists())
+
+
+def put(path: Path, content: Content) -> None:
+    """Create a file with this content, or by this function."""
+    if callable(content):
+        content(path)
+    else:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager
-def _at_most(seconds: int) -> Iterator[None]:
-    """TimeoutError for what waits for a pipe, or reads a file that has no end."""
+def _time_limit(seconds: int) -> Iterator[None]:
+    """Raise TimeoutError in a command that waits for a pipe or reads an endless file."""
 
     def end(*_: object) -> None:
         raise TimeoutError(f"it took more than {seconds} seconds")
@@ -137,39 +142,41 @@ def _at_most(seconds: int) -> Iterator[None]:
 
 
 def main(kinds: Sequence[str]) -> int:
-    """Try all, and print the table. 1 if one is not as it must be."""
+    """Run the inputs of these kinds (all if none is given) and print a table. Return 1 if one was not refused well."""
     from rich.console import Console
     from rich.table import Table
 
-    begun = time.perf_counter()
-    inputs = [one for one in all_inputs() if not kinds or one.kind in kinds]
-    found: dict[str, list[Outcome]] = {}
-    for one in inputs:
-        seen = outcome(one)
-        found.setdefault(one.kind, []).append(seen)
-        if kinds or not seen.is_good:
-            print(f"{'' if seen.is_good else 'NOT AS IT MUST BE: '}{one.kind}: {one.name}: {seen.told.strip()}")
+    start = time.perf_counter()
+    inputs = [malformed for malformed in all_inputs() if not kinds or malformed.kind in kinds]
+    by_kind: dict[str, list[Outcome]] = {}
+    for malformed in inputs:
+        result = outcome(malformed)
+        by_kind.setdefault(malformed.kind, []).append(result)
+        if kinds or not result.is_good:
+            verdict = "" if result.is_good else "FAILED: "
+            print(f"{verdict}{malformed.kind}: {malformed.name}: {result.stderr.strip()}")
+    outcomes = [result for results in by_kind.values() for result in results]
     table = Table(
         "kind of input", "inputs", "exit code 2", "one line", "names the place", "no traceback", "no code run"
     )
     for column in table.columns[1:]:
         column.justify = "right"
-    for kind, seen_of_kind in (*found.items(), ("total", [one for of_kind in found.values() for one in of_kind])):
-        if kind == "total":
-            table.add_section()
-        table.add_row(kind, *map(str, _counts(seen_of_kind)))
+    for kind, results in by_kind.items():
+        table.add_row(kind, *map(str, _counts(results)))
+    table.add_section()
+    table.add_row("total", *map(str, _counts(outcomes)))
     Console().print(table)
-    print(f"{len(inputs)} malformed inputs in {time.perf_counter() - begun:.0f} s")
-    return 0 if all(one.is_good for of_kind in found.values() for one in of_kind) else 1
+    print(f"{len(inputs)} malformed inputs in {time.perf_counter() - start:.0f} s")
+    return 0 if all(result.is_good for result in outcomes) else 1
 
 
-def _counts(seen: Sequence[Outcome]) -> Iterator[int]:
-    yield len(seen)
-    yield sum(one.code == 2 for one in seen)
-    yield sum(one.is_one_line for one in seen)
-    yield sum(one.names_place for one in seen)
-    yield sum(not one.is_traceback for one in seen)
-    yield sum(not one.ran_code for one in seen)
+def _counts(outcomes: Sequence[Outcome]) -> Iterator[int]:
+    yield len(outcomes)
+    yield sum(result.code == 2 for result in outcomes)
+    yield sum(result.is_one_line for result in outcomes)
+    yield sum(result.names_place for result in outcomes)
+    yield sum(not result.is_traceback for result in outcomes)
+    yield sum(not result.ran_code for result in outcomes)
 
 
 if __name__ == "__main__":

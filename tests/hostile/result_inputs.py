@@ -1,13 +1,12 @@
-"""Malformed tables of results of a training loop of one's own."""
+"""Malformed tables of results from a user's own training loop."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 
 import pandas as pd
 
-from hostile.malformed import Content, Malformed
+from hostile.malformed import Malformed
 
 HEADER = "arm,seed,accuracy"
 TEXTS: tuple[tuple[str, str | bytes, str], ...] = (
@@ -23,10 +22,10 @@ TEXTS: tuple[tuple[str, str | bytes, str], ...] = (
     ("an infinite time", f"{HEADER},seconds\nBackbone,0,0.7,inf\n", "row 2"),
     ("a formula", f"{HEADER}\nBackbone,0,=1/2\n", "row 2"),
     ("a million classes and more", f"{HEADER},classes\nBackbone,0,0.7,99999999999\n", "row 2"),
-    ("looks that are no numbers", f"{HEADER},planned_seeds,looks\nBackbone,0,0.7,8,soon\n", "row 2"),
-    ("answers that are no bits", f"{HEADER},correct\nBackbone,0,0.5,0123\n", "row 2"),
-    ("answers of another run", f"{HEADER},correct\nBackbone,0,0.5,0001\n", "row 2"),
-    ("answers nested without end", f"{HEADER},correct\nBackbone,0,0.5,{'[' * 5000}\n", "row 2"),
+    ("looks that are not numbers", f"{HEADER},planned_seeds,looks\nBackbone,0,0.7,8,soon\n", "row 2"),
+    ("correctness with digits other than 0 and 1", f"{HEADER},correct\nBackbone,0,0.5,0123\n", "row 2"),
+    ("correctness that contradicts the accuracy", f"{HEADER},correct\nBackbone,0,0.5,0001\n", "row 2"),
+    ("correctness nested without end", f"{HEADER},correct\nBackbone,0,0.5,{'[' * 5000}\n", "row 2"),
     ("a run twice", f"{HEADER}\nBackbone,0,0.7\nBackbone,0,0.7\n", "row 3"),
     ("control characters", f"{HEADER}\nBack\x1b[2Jbone,0,0.7\n", "row 2"),
     ("a quote that never ends", f'{HEADER}\n"Backbone,0,0.7\n', "mine.csv"),
@@ -36,17 +35,15 @@ TEXTS: tuple[tuple[str, str | bytes, str], ...] = (
 
 
 def result_inputs() -> Iterator[Malformed]:
-    """Each through the report."""
+    """Every table, as input of `emoreg report`."""
     for what, text, place in TEXTS:
         yield Malformed("own results", what, {"mine.csv": text}, ("report", "mine.csv"), place)
-    for what, column in (("text for accuracies", ["good"]), ("lists for seeds", [[0]]), ("dates for arms", ["2026"])):
-        name = what.split()[-1].removesuffix("s").replace("accuracie", "accuracy")
+    for what, name, value in (
+        ("text as accuracy", "accuracy", "good"),
+        ("a list as seed", "seed", [0]),
+        ("a date as arm", "arm", "2026"),
+    ):
         frame = pd.DataFrame({"arm": ["Backbone"], "seed": [0], "accuracy": [0.7]})
-        frame[name] = pd.Series(column, dtype=object)
-        yield Malformed("own results", what, {"mine.parquet": _parquet(frame)}, ("report", "mine.parquet"), "row 1")
-
-
-def _parquet(frame: pd.DataFrame) -> Content:
-    file = io.BytesIO()
-    frame.to_parquet(file)
-    return file.getvalue()
+        frame[name] = pd.Series([value], dtype=object)
+        files = {"mine.parquet": frame.to_parquet()}
+        yield Malformed("own results", what, files, ("report", "mine.parquet"), "row 1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import json
@@ -29,8 +30,10 @@ from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train
 from emoreg.stages.pretrain import pretrain
 from emoreg.suites.options import parse_suites
-from hostile.malformed import Content, Malformed
+from hostile.label_inputs import parquet
+from hostile.malformed import Content, Malformed, put
 from hostile.set_inputs import DEEP, png
+from pickles import Touches, torch_saved
 
 ONE = TrainingSettings(epochs=1, batch_size=16, device="cpu", precision="32-true")
 STAGE_1 = PretrainRecipe(
@@ -53,17 +56,15 @@ classifier:
   backbone: {name: resnet8}
   training: {device: cpu, precision: 32-true}
 """
-Change = Callable[[Path], object]  # of a run folder
+Change = Callable[[Path], object]  # changes a run folder
 
 
 @functools.cache
 def finished() -> Path:
     """A folder with the runs "experience" and "run", and the checkpoint of "run" after its only epoch."""
     home = Path(tempfile.mkdtemp(prefix="emoreg-hostile-"))
-    before = Path.cwd()
-    os.chdir(home)  # the second names the first by its relative path, as a user in the folder would
     kept: list[bytes] = []
-    try:
+    with contextlib.chdir(home):  # the recipe of "run" names "experience" by its relative path, as users do
         torch.set_num_threads(1)
         with mock.patch.object(Run, "drop_checkpoint", lambda run: kept.append((run.folder / CHECKPOINT).read_bytes())):
             pretrain(STAGE_1, "experience", progress=Progress(quiet=True))
@@ -71,13 +72,11 @@ def finished() -> Path:
         for folder in ("experience", "run"):
             (Path(folder) / CHECKPOINT).unlink(missing_ok=True)
         Path("checkpoint").write_bytes(kept[-1])
-    finally:
-        os.chdir(before)
     return home
 
 
 def copied(change: Change, name: str = "run") -> Callable[[Path], None]:
-    """What makes the runs, and changes one of them."""
+    """Return a function that copies the runs of `finished` and changes one of them."""
 
     def make(path: Path) -> None:
         for folder in ("experience", "run"):
@@ -88,7 +87,7 @@ def copied(change: Change, name: str = "run") -> Callable[[Path], None]:
 
 
 def unfinished(change: Change) -> Change:
-    """The run as it was before it was finished."""
+    """Return a change that makes a finished run unfinished and then applies `change`."""
 
     def make(folder: Path) -> None:
         for name in (FINAL, WEIGHTS):
@@ -100,39 +99,22 @@ def unfinished(change: Change) -> Change:
 
 
 def written(name: str, content: Content) -> Change:
-    """A file that is replaced."""
+    """Return a change that replaces a file."""
 
     def change(folder: Path) -> None:
-        path = folder / name
-        path.unlink(missing_ok=True)
-        if callable(content):
-            content(path)
-        else:
-            path.write_bytes(content.encode() if isinstance(content, str) else content)
+        (folder / name).unlink(missing_ok=True)
+        put(folder / name, content)
 
     return change
 
 
 def edited(name: str, edit: Callable[[bytes], bytes]) -> Change:
-    """A file whose bytes are changed."""
+    """Return a change that edits the bytes of a file."""
     return lambda folder: (folder / name).write_bytes(edit((folder / name).read_bytes()))
 
 
-class Runs:
-    """Unpickled, it creates the file "hacked"."""
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
-        return open, ("hacked", "w")
-
-
-def torch_saved(content: object, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(content, buffer, **options)
-    return buffer.getvalue()
-
-
 def state_with(change: Callable[[dict[str, Any]], object]) -> Change:
-    """The checkpoint with other content."""
+    """Return a change that edits the content of the checkpoint."""
 
     def edit(folder: Path) -> None:
         state = torch.load(folder / CHECKPOINT, weights_only=True)
@@ -143,9 +125,8 @@ def state_with(change: Callable[[dict[str, Any]], object]) -> Change:
 
 
 def first_weight(state: dict[str, Any]) -> str:
-    """A matrix by its name: λ's logit may be infinite, and safetensors gives tensors in any order."""
-    matrices = (n for n, v in state.items() if v.is_floating_point() and v.ndim > 1 and min(v.shape[:2]) > 1)
-    return min(matrices)
+    """The name of a weight matrix, the same in any order of tensors. λ's logit would not do: it may be infinite."""
+    return min(n for n, v in state.items() if v.is_floating_point() and v.ndim > 1 and min(v.shape[:2]) > 1)
 
 
 def compressed(content: bytes) -> bytes:
@@ -156,16 +137,21 @@ def compressed(content: bytes) -> bytes:
     return buffer.getvalue()
 
 
-BEGUN = {"steps": 1, "seconds": 0.1, "losses": torch.zeros(2), "draws": None}
+def epoch_with(**changes: object) -> Change:
+    """Return a change that saves the checkpoint within the first epoch, with changes to the state of that epoch."""
+    epoch = {"steps": 1, "seconds": 0.1, "losses": torch.zeros(2), "draws": None}
+    return state_with(lambda state: state.update(rows=[], begun=epoch | changes))
+
+
 CHECKPOINTS: tuple[tuple[str, Change], ...] = (
     ("nothing", written(CHECKPOINT, b"")),
     ("text", written(CHECKPOINT, "weights")),
     ("cut in half", edited(CHECKPOINT, lambda content: content[: len(content) // 2])),
     ("its end cut off", edited(CHECKPOINT, lambda content: content[:-1])),
     ("zeros in the middle", edited(CHECKPOINT, lambda c: c[: len(c) // 3] + bytes(len(c) // 3) + c[2 * len(c) // 3 :])),
-    ("code", written(CHECKPOINT, torch_saved({"model": Runs()}))),
-    ("code in the older format", written(CHECKPOINT, torch_saved(Runs(), _use_new_zipfile_serialization=False))),
-    ("code in a bare pickle", written(CHECKPOINT, pickle.dumps(Runs()))),
+    ("code", written(CHECKPOINT, torch_saved({"model": Touches()}))),
+    ("code in the older format", written(CHECKPOINT, torch_saved(Touches(), _use_new_zipfile_serialization=False))),
+    ("code in a bare pickle", written(CHECKPOINT, pickle.dumps(Touches()))),
     ("compressed", edited(CHECKPOINT, compressed)),
     ("a zip of something else", written(CHECKPOINT, compressed(torch_saved(1)))),
     ("a list", written(CHECKPOINT, torch_saved([1, 2]))),
@@ -195,12 +181,12 @@ CHECKPOINTS: tuple[tuple[str, Change], ...] = (
     ("text in a row of metrics", state_with(lambda state: state.update(rows=[{"epoch": "one"}]))),
     ("text for the seconds", state_with(lambda state: state.update(seconds="x"))),
     ("an epoch that is text", state_with(lambda state: state.update(rows=[], begun="x"))),
-    ("an epoch of other steps", state_with(lambda s: s.update(rows=[], begun=BEGUN | {"losses": torch.zeros(99)}))),
-    ("an epoch with too many steps", state_with(lambda state: state.update(rows=[], begun=BEGUN | {"steps": 99}))),
-    ("an epoch without losses", state_with(lambda state: state.update(rows=[], begun=BEGUN | {"losses": [1.0]}))),
-    ("an epoch with more in it", state_with(lambda state: state.update(rows=[], begun=BEGUN | {"more": 1}))),
-    ("draws that are none", state_with(lambda s: s.update(rows=[], begun=BEGUN | {"draws": {"cpu": torch.ones(3)}}))),
-    ("draws that are a tensor", state_with(lambda s: s.update(rows=[], begun=BEGUN | {"draws": torch.ones(3)}))),
+    ("an epoch with losses of more steps", epoch_with(losses=torch.zeros(99))),
+    ("an epoch with too many steps", epoch_with(steps=99)),
+    ("an epoch without losses", epoch_with(losses=[1.0])),
+    ("an epoch with an unknown key", epoch_with(more=1)),
+    ("invalid random states", epoch_with(draws={"cpu": torch.ones(3)})),
+    ("a tensor for the random states", epoch_with(draws=torch.ones(3))),
     ("a folder", written(CHECKPOINT, Path.mkdir)),
     ("a link to an endless file", written(CHECKPOINT, lambda path: path.symlink_to("/dev/zero"))),
     ("a pipe that nobody writes to", written(CHECKPOINT, os.mkfifo)),
@@ -208,9 +194,10 @@ CHECKPOINTS: tuple[tuple[str, Change], ...] = (
 
 
 def tensors_with(
-    change: Callable[[dict[str, Any]], object] = lambda weights: None, meaning: Callable[[Any], Any] = lambda told: told
+    change: Callable[[dict[str, Any]], object] = lambda weights: None,
+    metadata: Callable[[Any], Any] = lambda m: m,
 ) -> Change:
-    """The weights, and what they say of themselves, with other content."""
+    """Return a change that edits a weight file and replaces its metadata; None leaves the metadata out."""
 
     def edit(folder: Path) -> None:
         from safetensors import safe_open
@@ -218,16 +205,16 @@ def tensors_with(
 
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-            told = meaning(json.loads(file.metadata()["emoreg"]))
+            changed = metadata(json.loads(file.metadata()["emoreg"]))
         change(weights)
-        text = told if isinstance(told, str) else json.dumps(told)
-        save_file(weights, folder / WEIGHTS, {"emoreg": text} if told is not None else None)
+        text = changed if isinstance(changed, str) else json.dumps(changed)
+        save_file(weights, folder / WEIGHTS, {"emoreg": text} if changed is not None else None)
 
     return edit
 
 
 def header(text: bytes, data: bytes = b"") -> bytes:
-    """As safetensors begins."""
+    """A safetensors file with this header."""
     return len(text).to_bytes(8, "little") + text + data
 
 
@@ -236,8 +223,8 @@ WEIGHT_FILES: tuple[tuple[str, Change], ...] = (
     ("text", written(WEIGHTS, "weights")),
     ("cut in half", edited(WEIGHTS, lambda content: content[: len(content) // 2])),
     ("its end cut off", edited(WEIGHTS, lambda content: content[:-1])),
-    ("code in torch's format", written(WEIGHTS, torch_saved(Runs()))),
-    ("code in a bare pickle", written(WEIGHTS, pickle.dumps(Runs()))),
+    ("code in torch's format", written(WEIGHTS, torch_saved(Touches()))),
+    ("code in a bare pickle", written(WEIGHTS, pickle.dumps(Touches()))),
     ("a header that never ends", written(WEIGHTS, b"\xff" * 7 + b"\x7f{}")),
     ("a header nested deep", written(WEIGHTS, header(b'{"a":' * 5000))),
     ("a header that is a list", written(WEIGHTS, header(b"[1, 2]"))),
@@ -247,14 +234,14 @@ WEIGHT_FILES: tuple[tuple[str, Change], ...] = (
     ("tensors that overlap", written(WEIGHTS, header(
         b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
         bytes(4)))),
-    ("a type that nobody knows", written(WEIGHTS, header(
+    ("an unknown type", written(WEIGHTS, header(
         b'{"a":{"dtype":"Q99","shape":[1],"data_offsets":[0,4]}}', bytes(4)))),
-    ("no word of what they mean", tensors_with(meaning=lambda told: None)),
-    ("half a word of what they mean", tensors_with(meaning=lambda told: '{"classes": [')),
-    ("brackets for what they mean", tensors_with(meaning=lambda told: "[" * DEEP)),
-    ("a list for what they mean", tensors_with(meaning=lambda told: [1, 2])),
-    ("a later format", tensors_with(meaning=lambda told: told | {"format": 2})),
-    ("a fraction for a format", tensors_with(meaning=lambda told: told | {"format": 0.5})),
+    ("no metadata", tensors_with(metadata=lambda m: None)),
+    ("metadata cut off", tensors_with(metadata=lambda m: '{"classes": [')),
+    ("nested brackets as metadata", tensors_with(metadata=lambda m: "[" * DEEP)),
+    ("a list as metadata", tensors_with(metadata=lambda m: [1, 2])),
+    ("a later format", tensors_with(metadata=lambda m: m | {"format": 2})),
+    ("a fraction for a format", tensors_with(metadata=lambda m: m | {"format": 0.5})),
     ("weights that are NaN", tensors_with(lambda weights: weights[first_weight(weights)].fill_(float("nan")))),
     ("infinite weights", tensors_with(lambda weights: weights[first_weight(weights)].fill_(float("inf")))),
     ("a weight of another shape", tensors_with(lambda weights: weights.update({first_weight(weights): torch.ones(7)}))),
@@ -264,30 +251,30 @@ WEIGHT_FILES: tuple[tuple[str, Change], ...] = (
     ("a link to an endless file", written(WEIGHTS, lambda path: path.symlink_to("/dev/zero"))),
     ("a pipe that nobody writes to", written(WEIGHTS, os.mkfifo)),
 )  # fmt: skip
-MEANINGS_2: tuple[tuple[str, Change], ...] = (
-    ("no classes", tensors_with(meaning=lambda told: {"stage": 2})),
-    ("a number for the classes", tensors_with(meaning=lambda told: told | {"classes": 10})),
-    ("text for the classes", tensors_with(meaning=lambda told: told | {"classes": "abcdefghij"})),
-    ("numbers for classes", tensors_with(meaning=lambda told: told | {"classes": list(range(10))})),
-    ("two classes of ten", tensors_with(meaning=lambda told: told | {"classes": ["a", "b"]})),
-    ("classes that paint the terminal", tensors_with(meaning=lambda told: told | {"classes": ["\x1b[2J"] * 10})),
+CLASSIFIER_METADATA: tuple[tuple[str, Change], ...] = (
+    ("no classes", tensors_with(metadata=lambda m: {"stage": 2})),
+    ("a number for the classes", tensors_with(metadata=lambda m: m | {"classes": 10})),
+    ("text for the classes", tensors_with(metadata=lambda m: m | {"classes": "abcdefghij"})),
+    ("numbers for classes", tensors_with(metadata=lambda m: m | {"classes": list(range(10))})),
+    ("two classes of ten", tensors_with(metadata=lambda m: m | {"classes": ["a", "b"]})),
+    ("classes with terminal codes", tensors_with(metadata=lambda m: m | {"classes": ["\x1b[2J"] * 10})),
 )
-MEANINGS_1: tuple[tuple[str, Change], ...] = (
-    ("no space", tensors_with(meaning=lambda told: {"stage": 1})),
-    ("a space that is text", tensors_with(meaning=lambda told: told | {"space": "plane"})),
-    ("a space of no known kind", tensors_with(meaning=lambda t: t | {"space": {"kind": "x", "names": ["a", "b"]}})),
-    ("a space of numbers", tensors_with(meaning=lambda told: told | {"space": {"kind": "votes", "names": [1, 2]}})),
-    ("a space of another size", tensors_with(meaning=lambda t: t | {"space": {"kind": "votes", "names": ["a"] * 9}})),
-    ("no heads", tensors_with(meaning=lambda told: told | {"heads": []})),
-    ("heads that end nowhere", tensors_with(meaning=lambda told: told | {"heads": [
+ENCODER_METADATA: tuple[tuple[str, Change], ...] = (
+    ("no space", tensors_with(metadata=lambda m: {"stage": 1})),
+    ("a space that is text", tensors_with(metadata=lambda m: m | {"space": "plane"})),
+    ("a space of an unknown kind", tensors_with(metadata=lambda t: t | {"space": {"kind": "x", "names": ["a", "b"]}})),
+    ("a space of numbers", tensors_with(metadata=lambda m: m | {"space": {"kind": "votes", "names": [1, 2]}})),
+    ("a space of another size", tensors_with(metadata=lambda t: t | {"space": {"kind": "votes", "names": ["a"] * 9}})),
+    ("no heads", tensors_with(metadata=lambda m: m | {"heads": []})),
+    ("heads that end nowhere", tensors_with(metadata=lambda m: m | {"heads": [
         {"name": "x", "start": 0, "stop": 10**12, "space": {"kind": "votes", "names": ["a", "b"]}}]})),
 )  # fmt: skip
 FINALS: tuple[tuple[str, Content, str], ...] = (
     ("nothing", "", FINAL),
-    ("no JSON", "{half", FINAL),
+    ("not JSON", "{half", FINAL),
     ("a list", "[1, 2]", FINAL),
-    ("brackets in brackets", "[" * DEEP, FINAL),
-    ("bytes that are no Unicode", b'{"test": "\xff"}', FINAL),
+    ("nested brackets", "[" * DEEP, FINAL),
+    ("bytes that are not Unicode", b'{"test": "\xff"}', FINAL),
     ("no measurement", '{"seconds": 1}', "test"),
     ("a list for a measurement", '{"test": [1]}', "test"),
     ("text for an accuracy", '{"test": {"accuracy": "high"}}', "test"),
@@ -304,10 +291,10 @@ DIVERGENCES: tuple[tuple[str, Content], ...] = (
     ("nothing", ""),
     ("a list", "[1, 2]"),
     ("a number for the reason", '{"error": 3}'),
-    ("brackets in brackets", "[" * DEEP),
+    ("nested brackets", "[" * DEEP),
     ("an endless file", lambda path: path.symlink_to("/dev/zero")),
 )
-SEEN_FILES: tuple[tuple[str, Content], ...] = (  # of the images that a run was trained on
+SEEN_FILES: tuple[tuple[str, Content], ...] = (  # fingerprints of the images that a run was trained on
     ("nothing", b""),
     ("an image", png()),
     ("a later format", b"emoregSE" + bytes([9, 0, 0, 0, 8, 0, 0, 0]) + bytes(8)),
@@ -318,7 +305,7 @@ METRIC_FILES: tuple[tuple[str, Content], ...] = (
     ("no column of epochs", "loss\n1\n"),
     ("text for a loss", "epoch,train_loss\n1,high\n"),
     ("an image", png()),
-    ("bytes that are no Unicode", b"epoch,\xff\xfe\n1,2\n"),
+    ("bytes that are not Unicode", b"epoch,\xff\xfe\n1,2\n"),
     ("a quote that is left open", 'epoch,"train_loss\n1,2\n'),
     ("rows of different length", "epoch,a\n1,2\n1,2,3,4\n"),
     ("a number of 5,000 digits", "epoch,a\n1," + "9" * 5000 + "\n"),
@@ -332,7 +319,7 @@ ENVIRONMENTS: tuple[tuple[str, Content], ...] = (
     ("no sessions", "{}"),
     ("text for the sessions", '{"sessions": "x"}'),
     ("numbers for sessions", '{"sessions": [1]}'),
-    ("brackets in brackets", "[" * DEEP),
+    ("nested brackets", "[" * DEEP),
     ("an endless file", lambda path: path.symlink_to("/dev/zero")),
 )
 INPUT_FILES: tuple[tuple[str, Content], ...] = (
@@ -351,14 +338,14 @@ RECIPES: tuple[tuple[str, Change, str], ...] = (
     ("a tag", edited(RECIPE, lambda text: text.replace(b"seed: 0", b"seed: !!python/name:os.system 0")), RECIPE),
     ("a key of a later emoreg", edited(RECIPE, lambda text: text + b"quantum: true\n"), "quantum"),
     ("a deeper network", edited(RECIPE, lambda text: text.replace(b"name: resnet8", b"name: resnet14")), WEIGHTS),
-    ("a network that nobody knows", edited(RECIPE, lambda t: t.replace(b"resnet8", b"resnet9")), "backbone"),
+    ("an unknown network", edited(RECIPE, lambda t: t.replace(b"resnet8", b"resnet9")), "backbone"),
     ("a network from the Hub", edited(RECIPE, lambda t: t.replace(b"resnet8", b"hf-hub:me/mine")), "backbone.name"),
     (
         "a network for larger images",
         edited(RECIPE, lambda t: t.replace(b"resnet8", b"inception_v3")),
         "does not take images of 8 pixels",
     ),
-    ("weights that nobody knows", edited(RECIPE, lambda t: t.replace(b"resnet8", b"resnet18.mine")), "backbone.name"),
+    ("unknown weights", edited(RECIPE, lambda t: t.replace(b"resnet8", b"resnet18.mine")), "backbone.name"),
     ("another mode", edited(RECIPE, lambda text: text.replace(b"mode: learned", b"mode: none")), "encoder.experience"),
     ("λ for each class", edited(RECIPE, lambda text: text.replace(b"scalar", b"per_class")), WEIGHTS),
     ("images of 10^12 pixels a side", edited(RECIPE, lambda t: t.replace(b"size: 8", b"size: 1000000000000")), "size"),
@@ -368,7 +355,7 @@ RECIPES: tuple[tuple[str, Change, str], ...] = (
 
 
 def study_with(name: str, content: Content) -> Callable[[Path], None]:
-    """A study's folder with its one run finished, but for a file of it."""
+    """Return a function that writes a study whose only run is finished, with one file of the run replaced."""
 
     def make(path: Path) -> None:
         from emoreg.study.plan import plan_runs
@@ -387,54 +374,41 @@ def study_with(name: str, content: Content) -> Callable[[Path], None]:
 
 
 def tables() -> Iterator[tuple[str, Content]]:
-    import pandas as pd
     import pyarrow as pa
     from pyarrow import parquet as pq
 
-    def table(**columns: object) -> bytes:
-        buffer = io.BytesIO()
-        pd.DataFrame(columns).to_parquet(buffer)
-        return buffer.getvalue()
-
-    whole = table(stage=[2, 2], status=["finished"] * 2, run=["a", "b"])
+    whole = parquet(stage=[2, 2], status=["finished"] * 2, run=["a", "b"])
     yield "nothing", b""
     yield "text", b"a table"
     yield "cut in half", whole[: len(whole) // 2]
     yield "a damaged footer", whole[:-80] + bytes(60) + whole[-20:]
     yield "damaged pages", whole[:4] + bytes(60) + whole[64:]
-    yield "another table", table(x=[1, 2])
+    yield "another table", parquet(x=[1, 2])
     buffer = io.BytesIO()
     pq.write_table(pa.table({"stage": pa.array(np.zeros(2_000_000, np.int8))}), buffer)
     yield "two million rows in a few kilobytes", buffer.getvalue()
     buffer = io.BytesIO()
-    meaning = {b"pandas": b'{"columns": [{"name": 3}], "index_columns": [{"kind": "x"}]}'}
-    pq.write_table(pa.table({"stage": [1]}).replace_schema_metadata(meaning), buffer)
+    metadata = {b"pandas": b'{"columns": [{"name": 3}], "index_columns": [{"kind": "x"}]}'}
+    pq.write_table(pa.table({"stage": [1]}).replace_schema_metadata(metadata), buffer)
     yield "a schema that pandas does not understand", buffer.getvalue()
     yield "a folder", Path.mkdir
     yield "a pipe that nobody writes to", os.mkfifo
 
 
 def tables_for_reports() -> Iterator[tuple[str, bytes]]:
-    """Tables that can be read, and that a report must not rely on."""
+    """Tables that can be read but have wrong values for a report."""
     import pandas as pd
 
-    right: dict[str, object] = {"stage": 2, "status": "finished", "run": "a", "error": None, "mode": "none"}
-    right |= {
-        "target": "cifar10",
-        "backbone": "resnet8",
-        "experience": None,
-        "variant": None,
-        "stimuli": None,
-        "seed": 0,
-    }
-    right |= {"test_accuracy": 0.5, "test_per_class": [0.5], "epochs.epoch": [1, 2], "epochs.train_loss": [2.0, 1.0]}
+    valid: dict[str, object] = {"stage": 2, "status": "finished", "run": "a", "error": None, "mode": "none", "seed": 0}
+    valid |= {"target": "cifar10", "backbone": "resnet8", "experience": None, "variant": None, "stimuli": None}
+    valid |= {"test_accuracy": 0.5, "test_per_class": [0.5], "epochs.epoch": [1, 2], "epochs.train_loss": [2.0, 1.0]}
     for what, change in (
         ("no run is finished", {"status": "waiting"}),
-        ("a status that nobody knows", {"status": "done"}),
+        ("an unknown status", {"status": "done"}),
         ("a column whose name is misspelt", {"lamda": 0.5}),
         ("a run that is there twice", {}),
-        ("a mode that nobody knows", {"mode": "<b>learnt</b>"}),
-        ("an arm that nobody knew", {"arm": "<b>learnt</b>"}),
+        ("an unknown mode", {"mode": "<b>learnt</b>"}),
+        ("an unknown arm", {"arm": "<b>learnt</b>"}),
         ("a mode that is a number", {"mode": 3}),
         ("no mode", {"mode": None}),
         ("half a seed", {"seed": 0.5}),
@@ -454,10 +428,8 @@ def tables_for_reports() -> Iterator[tuple[str, bytes]]:
         ("curves of different lengths", {"epochs.train_loss": [2.0]}),
         ("a curve of lists", {"epochs.train_loss": [[1.0], [2.0]]}),
     ):
-        rows = [right | change] * (2 if "twice" in what else 1)
-        buffer = io.BytesIO()
-        pd.DataFrame(rows).to_parquet(buffer)
-        yield what, buffer.getvalue()
+        rows = [valid | change] * (2 if "twice" in what else 1)
+        yield what, pd.DataFrame(rows).to_parquet()
 
 
 SUITE_RESULT = f"suites/calibration-{parse_suites(['calibration'])[0].id}.json"
@@ -471,19 +443,19 @@ GOOD_RESULT = {
 }
 
 
-def _result(**changed: Any) -> str:
-    return json.dumps(GOOD_RESULT | changed)
+def _result(**changes: Any) -> str:
+    return json.dumps(GOOD_RESULT | changes)
 
 
 SUITE_RESULTS: tuple[tuple[str, Content], ...] = (
     ("nothing", ""),
     ("a list", "[]"),
     ("bytes", b"\xff\xfe\x00"),
-    ("brackets in brackets", "[" * DEEP),
+    ("nested brackets", "[" * DEEP),
     ("figures that are text", _result(figures={"ece": "low"})),
     ("figures that are a list", _result(figures=[0.1])),
     ("no figures", _result(figures={})),
-    ("a figure with a name that paints the terminal", _result(figures={"\x1b[2J": 0.1})),
+    ("a figure whose name has terminal codes", _result(figures={"\x1b[2J": 0.1})),
     ("an infinite figure", _result().replace("0.1", "1e999")),
     ("a later format", _result(format=99)),
     ("options of another suite", _result(suite="corruptions")),
@@ -503,37 +475,40 @@ def _suite_results() -> Iterator[Malformed]:
         yield Malformed("result of a suite", what, {"x": copied(change)}, command, SUITE_RESULT)
 
 
+def _diverged_and_seen() -> Iterator[Malformed]:
+    resume = ("train", "run/recipe.yaml", "--out", "run", "--quiet")
+    for what, content in DIVERGENCES:
+        files = {"x": copied(unfinished(written(DIVERGED, content)))}
+        yield Malformed("diverged.json", what, files, resume, DIVERGED)
+    for what, content in SEEN_FILES:
+        files = {"x": copied(written(SEEN, content))}
+        yield Malformed("seen.bin", what, files, ("evaluate", "run", "--quiet"), SEEN)
+
+
 def run_inputs() -> Iterator[Malformed]:
-    """The files of runs, each through the command that reads it."""
+    """Every malformed file, as input of a command that reads it."""
     quiet = ("--out", "run", "--quiet")
     resume = ("train", "run/recipe.yaml", *quiet)
-    finish = ("export", "run", "--to", "out", "--format", "hub", "--quiet")
+    export = ("export", "run", "--to", "out", "--format", "hub", "--quiet")
     predict = ("predict", "run", "photo.png", "--quiet")
     command: tuple[str, ...]
     for what, change in CHECKPOINTS:
         yield Malformed("checkpoint", what, {"x": copied(unfinished(change))}, resume, "run")
-    for number, (what, change) in enumerate((*WEIGHT_FILES, *MEANINGS_2)):
-        command = (predict, ("evaluate", "run", "--quiet"), finish)[number % 3]  # each in one of the three
+    for number, (what, change) in enumerate((*WEIGHT_FILES, *CLASSIFIER_METADATA)):
+        command = (predict, ("evaluate", "run", "--quiet"), export)[number % 3]
         files: dict[str, Content] = {"x": copied(change), "photo.png": png()}
         yield Malformed("weights of a classifier", what, files, command, f"run/{WEIGHTS}")
     for what, change in WEIGHT_FILES:
         files = {"x": copied(_both(unfinished(lambda folder: (folder / CHECKPOINT).unlink()), change))}
         yield Malformed("weights of an encoder", what, files, resume, "experience")
-    for what, change in MEANINGS_1:
+    for what, change in ENCODER_METADATA:
         files = {"x": copied(change, "experience"), "photo.png": png()}
         command = (*predict, "--experience", "experience")
         yield Malformed("weights of an encoder", what, files, command, "experience")
     for what, content, place in FINALS:
-        command = finish if "measurement" in what or "400" in what else ("train", "run/recipe.yaml", *quiet)
+        command = export if "measurement" in what or "400" in what else resume
         yield Malformed("final.json", what, {"x": copied(written(FINAL, content))}, command, place)
-    yield from (
-        Malformed("diverged.json", what, {"x": copied(unfinished(written(DIVERGED, file)))}, resume, DIVERGED)
-        for what, file in DIVERGENCES
-    )
-    score = ("evaluate", "run", "--quiet")
-    yield from (
-        Malformed("seen.bin", what, {"x": copied(written(SEEN, file))}, score, SEEN) for what, file in SEEN_FILES
-    )
+    yield from _diverged_and_seen()
     yield from _suite_results()
     for what, content in METRIC_FILES:
         yield Malformed("metrics.csv", what, {"study": study_with(METRICS, content)}, ("report", "study"), METRICS)
@@ -552,14 +527,14 @@ def run_inputs() -> Iterator[Malformed]:
     for what, content in tables_for_reports():
         place = "seed 0 twice" if "twice" in what else "in r" if "no run" in what else "r.parquet"
         yield Malformed("results.parquet for a report", what, {"r.parquet": content}, ("report", "r.parquet"), place)
-    for what, command in (("predict", predict), ("evaluate", ("evaluate", "run")), ("export", finish)):
-        files = {"run/model.pt2": torch_saved(Runs()), "run/config.json": "{}", "photo.png": png()}
+    for what, command in (("predict", predict), ("evaluate", ("evaluate", "run")), ("export", export)):
+        files = {"run/model.pt2": torch_saved(Touches()), "run/config.json": "{}", "photo.png": png()}
         yield Malformed("exported model", f"given to {what}", files, command, "run")
 
 
-def _both(of_run: Change, of_experience: Change) -> Change:
+def _both(run_change: Change, experience_change: Change) -> Change:
     def change(folder: Path) -> None:
-        of_run(folder)
-        of_experience(folder.parent / "experience")
+        run_change(folder)
+        experience_change(folder.parent / "experience")
 
     return change

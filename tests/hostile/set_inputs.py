@@ -15,11 +15,12 @@ import numpy as np
 from PIL import Image
 
 from hostile.malformed import Content, Malformed
+from pickles import Touches
 
 RECIPE = {
     "recipe.yaml": "edition: 2\nbackbone: {name: resnet8}\ntraining: {epochs: 1, device: cpu, precision: 32-true}\n"
 }
-DEEP = 100_000
+DEEP = 100_000  # levels of nesting
 
 
 def pretrain(name: str, root: str) -> tuple[str, ...]:
@@ -56,7 +57,7 @@ def zipped(
 
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a name that stands twice
+        warnings.simplefilter("ignore")  # the warning about a duplicate name
         for number, entry in enumerate(entries):
             archive.writestr(entry, png(seed=number) if content is None else content)
     return buffer.getvalue()
@@ -69,7 +70,7 @@ def special(name: str, attributes: int = 0o100644, method: int = zipfile.ZIP_STO
 
 
 def patched(content: bytes, signature: bytes, offset: int, value: bytes) -> bytes:
-    """With other bytes behind the first place of a signature."""
+    """Replace the bytes at an offset from the first occurrence of a signature."""
     start = content.index(signature) + offset
     return content[:start] + value + content[start + len(value) :]
 
@@ -82,14 +83,14 @@ def zips() -> Iterator[tuple[str, bytes, str]]:
     whole = zipped(*NAMES)
     yield "an empty file", b"", "set.zip"
     yield "text", b"not a zip", "set.zip"
-    yield "no more than a beginning", ENTRY + bytes(26), "set.zip"
-    yield "nothing in it", zipped(), "set.zip"
+    yield "the start of an entry alone", ENTRY + bytes(26), "set.zip"
+    yield "no entries", zipped(), "set.zip"
     yield "cut in half", whole[: len(whole) // 2], "set.zip"
     yield "its end cut off", whole[:-10], "set.zip"
     yield "its beginning cut off", whole[100:], "set.zip"
-    yield "a directory that lies elsewhere", patched(whole, END, 16, b"\xff\xff\xff\x7f"), "set.zip"
+    yield "a directory beyond the file", patched(whole, END, 16, b"\xff\xff\xff\x7f"), "set.zip"
     yield "a directory of another length", patched(whole, END, 12, b"\x07\0\0\0"), "set.zip"
-    yield "entries in no known version", patched(whole, DIRECTORY, 6, b"\xff\0"), "set.zip"
+    yield "entries of an unknown version", patched(whole, DIRECTORY, 6, b"\xff\0"), "set.zip"
     yield "nonsense for Zip64", patched(zipped(special64(NAMES[0])), DIRECTORY, 20, b"\xff" * 8), "set.zip"
     for what, name in (
         ("a name that leads outside", "../../evil.png"),
@@ -105,12 +106,12 @@ def zips() -> Iterator[tuple[str, bytes, str]]:
     yield "an encrypted entry", patched(patched(whole, ENTRY, 6, b"\x01"), DIRECTORY, 8, b"\x01"), NAMES[0]
     yield "an entry without a name", zipped(*NAMES, special("")), "set.zip"
     yield "a rare compression", zipped(special(NAMES[0], method=zipfile.ZIP_LZMA)), NAMES[0]
-    yield "a compression that nobody knows", patched(whole, DIRECTORY, 10, b"\x63\0"), NAMES[0]
-    yield "a bomb by its own account", patched(whole, DIRECTORY, 24, b"\xff\xff\xff\x7f"), "like a zip bomb"
+    yield "an unknown compression", patched(whole, DIRECTORY, 10, b"\x63\0"), NAMES[0]
+    yield "a zip bomb by its declared size", patched(whole, DIRECTORY, 24, b"\xff\xff\xff\x7f"), "like a zip bomb"
     yield "a file over the limit", patched(whole, DIRECTORY, 24, (300 * 2**20).to_bytes(4, "little")), NAMES[0]
     yield "a size that is too small", patched(whole, DIRECTORY, 24, b"\x05\0\0\0"), NAMES[0]
     deflated = zipped(*NAMES, content=bytes(10**6), compression=zipfile.ZIP_DEFLATED)
-    yield "a megabyte where ten bytes are said to be", patched(deflated, DIRECTORY, 24, b"\x0a\0\0\0"), NAMES[0]
+    yield "a megabyte in an entry of ten declared bytes", patched(deflated, DIRECTORY, 24, b"\x0a\0\0\0"), NAMES[0]
     yield "a wrong checksum", patched(whole, DIRECTORY, 16, b"\1\2\3\4"), NAMES[0]
     yield "damaged content", patched(deflated, ENTRY, 60, bytes(20)), NAMES[0]
     yield "another name in the entry", patched(whole, ENTRY, 30, b"other"), NAMES[0]
@@ -119,7 +120,7 @@ def zips() -> Iterator[tuple[str, bytes, str]]:
     yield "a class for training alone", zipped("train/a/1.png", "train/b/1.png", "test/a/1.png"), "'b'"
     yield "one class", zipped("a/1.png", "a/2.png"), "'a'"
     yield (
-        "a class that paints the terminal",
+        "a class with terminal codes",
         zipped(*(f"{c}/{n}.png" for c in ("a", "\x1b[31m") for n in range(5))),
         "[31m",
     )
@@ -174,8 +175,8 @@ def images() -> Iterator[tuple[str, str, Content]]:
     yield "PNG of 60,000 x 60,000 pixels", "x.png", png_of(60_000, 60_000, data=zlib.compress(bytes(1000)))
     yield "PNG of 10,000 x 10,000 pixels", "x.png", png_of(10_000, 10_000, data=zlib.compress(bytes(1000)))
     yield "PNG of 2,000,000,000 x 1 pixels", "x.png", png_of(2_000_000_000, 1, data=zlib.compress(bytes(1000)))
-    yield "PNG of no pixels", "x.png", png_of(0, 0, data=zlib.compress(b""))
-    yield "PNG in a colour that is none", "x.png", png_of(8, 8, colour=5, data=zlib.compress(bytes(300)))
+    yield "PNG of 0 x 0 pixels", "x.png", png_of(0, 0, data=zlib.compress(b""))
+    yield "PNG of an invalid colour type", "x.png", png_of(8, 8, colour=5, data=zlib.compress(bytes(300)))
     yield "PNG with 3 bits", "x.png", png_of(8, 8, bits=3, data=zlib.compress(bytes(300)))
     yield "PNG without pixels", "x.png", png_of(8, 8)
     yield "PNG with nonsense for pixels", "x.png", png_of(8, 8, data=b"nonsense" * 9)
@@ -197,7 +198,7 @@ def images() -> Iterator[tuple[str, str, Content]]:
         patched(whole["bmp"], b"BM", 18, struct.pack("<ii", 2_000_000_000, 2_000_000_000)),
     )
     yield "BMP of -5 x 5 pixels", "x.bmp", patched(whole["bmp"], b"BM", 18, struct.pack("<ii", -5, 5))
-    yield "TIFF that goes round in circles", "x.tif", b"II*\0\x08\0\0\0\0\0\x08\0\0\0"
+    yield "TIFF whose directories form a circle", "x.tif", b"II*\0\x08\0\0\0\0\0\x08\0\0\0"
     yield "TIFF of 32-bit numbers", "x.tif", encoded("tiff", "F")
     yield "TIFF of 2,000,000,000 tags", "x.tif", b"II*\0\x08\0\0\0\xff\xff" + bytes(100)
     yield "a dead link", "x.png", lambda path: path.symlink_to("nowhere.png")
@@ -222,7 +223,7 @@ def image_inputs() -> Iterator[Malformed]:
 
 
 def pack_into(path: Path) -> None:
-    """Four images of two classes, as `emoreg data pack folder` writes them."""
+    """Write a pack of four images of two classes, as `emoreg data pack folder` does."""
     path.mkdir()
     about = {
         "format": 1,
@@ -247,19 +248,12 @@ def saved(array: object, allow_pickle: bool = False) -> bytes:
     return buffer.getvalue()
 
 
-class _Runs:
-    """Unpickled, it would create a file."""
-
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[str, str]]:
-        return open, ("hacked", "w")
-
-
 def about_with(**changes: object) -> Callable[[Path], bytes]:
     return lambda folder: json.dumps(json.loads((folder / "pack.json").read_text()) | changes).encode()
 
 
 PACKS: tuple[tuple[str, str, bytes | Callable[[Path], bytes]], ...] = (
-    ("a description that is none", "pack.json", b"pack"),
+    ("text as description", "pack.json", b"pack"),
     ("an empty description", "pack.json", b""),
     ("a list for a description", "pack.json", b"[1, 2]"),
     ("a description nested deep", "pack.json", b'{"a": ' + b"[" * DEEP),
@@ -269,18 +263,18 @@ PACKS: tuple[tuple[str, str, bytes | Callable[[Path], bytes]], ...] = (
     ("labels of no known kind", "pack.json", about_with(labels=[{"kind": "../class", "names": ["a", "b"]}])),
     ("a number for the names", "pack.json", about_with(labels=[{"kind": "class", "names": 2}])),
     ("numbers for names", "pack.json", about_with(labels=[{"kind": "class", "names": [1, 2]}])),
-    ("names that paint the terminal", "pack.json", about_with(labels=[{"kind": "class", "names": ["a", "\x1b[2J"]}])),
+    ("names with terminal codes", "pack.json", about_with(labels=[{"kind": "class", "names": ["a", "\x1b[2J"]}])),
     ("more images than there are", "pack.json", about_with(images=10**30)),
-    ("fewer than no images", "pack.json", about_with(images=-4)),
+    ("a negative number of images", "pack.json", about_with(images=-4)),
     ("a size that is text", "pack.json", about_with(image_size="eight")),
     ("a size that is a list", "pack.json", about_with(image_size=[8])),
     ("pixels cut off", "pixels.npy", saved(np.zeros((4, 8, 8, 3), np.uint8))[:-50]),
     ("pixels of another type", "pixels.npy", saved(np.zeros((4, 8, 8, 3), np.float32))),
     ("pixels of another shape", "pixels.npy", saved(np.zeros((4, 8, 8), np.uint8))),
-    ("pixels that are code", "pixels.npy", saved(np.array([_Runs()] * 4), True)),
+    ("pixels that are code", "pixels.npy", saved(np.array([Touches()] * 4), True)),
     ("pixels with code for a header", "pixels.npy", b"\x93NUMPY\x01\0\x10\0" + b"open('hacked','w')"),
     ("an endless header", "pixels.npy", b"\x93NUMPY\x02\0\xff\xff\xff\x7f" + bytes(100)),
-    ("names that are code", "names.npy", saved(np.array([_Runs()] * 4), True)),
+    ("names that are code", "names.npy", saved(np.array([Touches()] * 4), True)),
     ("numbers for names of files", "names.npy", saved(np.zeros(4))),
     ("labels beyond the names", "labels-class.npy", saved(np.array([0, 1, 2, 9]))),
     ("labels below zero", "labels-class.npy", saved(np.array([0, 1, -7, 1]))),
@@ -305,7 +299,7 @@ def pack_inputs() -> Iterator[Malformed]:
 
 
 def set_inputs() -> Iterator[Malformed]:
-    """Zips, images and packs."""
+    """All zips, images and packs."""
     yield from zip_inputs()
     yield from image_inputs()
     yield from pack_inputs()

@@ -1,4 +1,4 @@
-"""Which formats of images are decoded: those that people publish, and none that starts another program."""
+"""Common image formats are decoded; formats that start another program are not."""
 
 from __future__ import annotations
 
@@ -18,22 +18,20 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n8 8 scal
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What would have started Ghostscript."""
-    asked: list[str] = []
+    """Record of the programs that Pillow would have started: Ghostscript is replaced."""
+    programs: list[str] = []
 
     def ghostscript(*_: object, **__: object) -> object:
-        asked.append("gs")
+        programs.append("gs")
         return Image.new("RGB", (8, 8)).im
 
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", ghostscript)
-    return asked
+    return programs
 
 
 @pytest.mark.parametrize("suffix", image_suffixes())
-def test_an_image_with_any_suffix_that_is_listed_is_decoded(suffix: str, tmp_path: Path) -> None:
-    Image.new("1", (8, 8)).save(tmp_path / f"x{suffix}") if suffix == ".pbm" else Image.new("L", (8, 8)).save(
-        tmp_path / f"x{suffix}"
-    )
+def test_images_with_every_listed_suffix_are_decoded(suffix: str, tmp_path: Path) -> None:
+    Image.new("1" if suffix == ".pbm" else "L", (8, 8)).save(tmp_path / f"x{suffix}")
     assert is_image(f"X{suffix.upper()}") and decode(File(f"x{suffix}", tmp_path), 8).shape == (8, 8, 3)
 
 
@@ -41,7 +39,7 @@ def test_suffixes_of_other_formats_are_not_listed() -> None:
     assert not any(map(is_image, ("a.eps", "a.pdf", "a.pfm", "a.heic", "a.svg", "a.dng", "a.txt", "png", "a")))
 
 
-def test_without_a_choice_pillow_would_start_another_program(started: list[str]) -> None:
+def test_pillow_starts_ghostscript_unless_formats_are_restricted(started: list[str]) -> None:
     Image.open(io.BytesIO(EPS)).load()
     assert started == ["gs"]
 
@@ -59,7 +57,7 @@ def test_postscript_in_a_set_of_hugging_face_starts_no_other_program(started: li
     assert started == []
 
 
-def test_two_pictures_of_a_phone_in_one_file_are_read_as_a_jpeg() -> None:
+def test_a_phone_s_file_of_two_pictures_is_read_as_its_first() -> None:
     buffer, two = io.BytesIO(), [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     two[0].save(buffer, "MPO", save_all=True, append_images=two[1:])
     with Image.open(buffer, formats=IMAGE_FORMATS) as opened:

@@ -1,4 +1,4 @@
-"""A sample of the inputs of malformed.py: exit code 2, one line that names the place, no code run."""
+"""A sample of the inputs of malformed.py ends with exit code 2 and one line that names the place, and runs no code."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import pytest
 from hostile.malformed import all_inputs, outcome
 
 if not hasattr(os, "mkfifo"):
-    pytest.skip("links, pipes and alarms are needed", allow_module_level=True)
+    pytest.skip("needs links, pipes and alarms", allow_module_level=True)
 
 INPUTS = all_inputs()
-# All of them, by `python tests/hostile/malformed.py`, take a minute or two.
-EVERY = 5
+EVERY = 5  # `python tests/hostile/malformed.py` runs all of them
 
 
-def test_there_are_more_than_200_inputs_and_no_two_have_the_same_name() -> None:
+def test_there_are_more_than_200_inputs_with_unique_names() -> None:
     assert len(INPUTS) > 200
-    assert [name for name, count in Counter((one.kind, one.name) for one in INPUTS).items() if count > 1] == []
+    names = Counter((malformed.kind, malformed.name) for malformed in INPUTS)
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", sorted({one.kind for one in INPUTS}))
+@pytest.mark.parametrize("kind", sorted({malformed.kind for malformed in INPUTS}))
 def test_malformed_input_ends_in_one_line_that_names_the_place(kind: str) -> None:
-    of_kind = [one for one in INPUTS if one.kind == kind]
-    ends = [(one.name, outcome(one)) for one in of_kind[::EVERY]]
-    assert [(name, end) for name, end in ends if not end.is_good] == []
+    inputs = [malformed for malformed in INPUTS if malformed.kind == kind][::EVERY]
+    results = [(malformed.name, outcome(malformed)) for malformed in inputs]
+    assert [(name, result) for name, result in results if not result.is_good] == []
