@@ -1,6 +1,6 @@
-"""Whatever stands in a file, reading it gives a value, or one line that names the place, and nothing else.
+"""Reading a file with any content gives a value, or a UserError of one line that names the place.
 
-The same few dozen examples of each every time. More, and others at each run:
+By default each test runs the same few dozen examples. To run more, and different ones each time:
 
     EMOREG_FUZZ_EXAMPLES=2000 python -m pytest tests/hostile/test_fuzz.py
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import json
 import os
 import tempfile
@@ -43,6 +42,7 @@ from emoreg.study.read_study import read_study
 from emoreg.study.results import results_of
 from emoreg.study.results_table import read_results, write_results
 from hostile.set_inputs import encoded, pack_into, png, zipped
+from pickles import torch_saved
 
 EXAMPLES = os.environ.get("EMOREG_FUZZ_EXAMPLES")
 fuzzed = settings(
@@ -52,12 +52,12 @@ fuzzed = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-pytestmark = pytest.mark.filterwarnings("ignore")  # of pictures, numbers and tables that are odd on purpose
+pytestmark = pytest.mark.filterwarnings("ignore")  # about images, numbers and tables that are odd on purpose
 HOME = Path(tempfile.mkdtemp(prefix="emoreg-fuzz-"))
 
 
 def is_refused(call: Callable[[], object], place: str) -> bool:
-    """Whether it is refused, in one line that names the place; any other exception goes through."""
+    """Whether the call raises UserError; its message must be one line that names the place."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -70,14 +70,14 @@ def is_refused(call: Callable[[], object], place: str) -> bool:
 
 @functools.cache
 def folder(name: str) -> Path:
-    """An empty one, that all examples of a test share."""
+    """A folder that all examples of a test share."""
     (HOME / name).mkdir()
     return HOME / name
 
 
 @st.composite
 def damaged(draw: st.DrawFn, whole: bytes, signs: bytes = b"\0\xff\x80\n\r\"'{}[],:;\\/.-+0123456789eE \t") -> bytes:
-    """A file in which a few things have been changed."""
+    """The content of a file with a few changes."""
     content = bytearray(whole)
     for _ in range(draw(st.integers(1, 5))):
         place = draw(st.integers(0, len(content)))
@@ -112,7 +112,7 @@ anything = st.recursive(
 
 
 def nested(flat: dict[str, Any]) -> dict[str, Any]:
-    """{"a.b": 1} as {"a": {"b": 1}}; of keys that contradict each other the last."""
+    """Turn {"a.b": 1} into {"a": {"b": 1}}. If keys contradict each other, the last wins."""
     whole: dict[str, Any] = {}
     for key, value in flat.items():
         *sections, name = key.split(".")
@@ -126,7 +126,7 @@ def nested(flat: dict[str, Any]) -> dict[str, Any]:
 
 
 def settings_of(kind: type) -> st.SearchStrategy[dict[str, Any]]:
-    """Some settings of a recipe, with anything for their values."""
+    """A few settings of a recipe with arbitrary values."""
     return st.dictionaries(st.sampled_from(setting_keys(kind)), anything, max_size=4).map(nested)
 
 
@@ -136,14 +136,14 @@ KINDS: tuple[type[Any], ...] = (PretrainRecipe, TrainRecipe)
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
 @fuzzed
-def test_a_recipe_with_anything_for_its_values(kind: Any, data: st.DataObject) -> None:
+def test_a_recipe_with_arbitrary_values(kind: Any, data: st.DataObject) -> None:
     path = folder(kind.__name__) / RECIPE
     values = data.draw(settings_of(kind))
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     if not is_refused(lambda: read_recipe(kind, path), str(path)):
         recipe = read_recipe(kind, path)
         path.write_text(recipe_yaml(recipe), encoding="utf-8")
-        assert repr(read_recipe(kind, path)) == repr(recipe)  # whatever is taken comes back
+        assert repr(read_recipe(kind, path)) == repr(recipe)  # what was accepted is written and read unchanged
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -205,7 +205,7 @@ variants: [{name: mixture, classifier: {regulation: {mix: logits}}}]
 
 @given(content=st.one_of(STUDIES.map(lambda values: yaml.safe_dump(values).encode()), damaged(STUDY)))
 @fuzzed
-def test_a_study_with_anything_in_it(content: bytes) -> None:
+def test_a_damaged_study_or_one_with_arbitrary_values(content: bytes) -> None:
     path = folder("study") / "study.yaml"
     path.write_bytes(content)
     is_refused(lambda: plan_runs(read_study(path), path.parent / "runs"), str(path))
@@ -241,7 +241,7 @@ ROWS = st.dictionaries(
 
 @given(rows=st.lists(ROWS, max_size=4), form=st.sampled_from(("jsonl", "parquet", "csv")))
 @fuzzed
-def test_a_manifest_with_anything_in_its_cells(rows: list[dict[str, Any]], form: str) -> None:
+def test_a_manifest_with_arbitrary_cells(rows: list[dict[str, Any]], form: str) -> None:
     root = folder(f"manifest-{form}")
     (root / "a.jpg").write_bytes(b"an image")
     path = root / f"manifest.{form}"
@@ -251,7 +251,7 @@ def test_a_manifest_with_anything_in_its_cells(rows: list[dict[str, Any]], form:
         table = pd.DataFrame([{key: repr(value) for key, value in row.items()} for row in rows])
         path.write_bytes(table.to_csv(index=False).encode("utf-8", "replace"))
     else:
-        with contextlib.suppress(Exception):  # Arrow has no place for it
+        with contextlib.suppress(Exception):  # Arrow cannot store some values
             path.unlink(missing_ok=True)
             pd.DataFrame(rows).to_parquet(path)
     is_refused(lambda: SETS["manifest"][1](str(root), False), str(root))
@@ -262,13 +262,12 @@ def test_a_manifest_with_anything_in_its_cells(rows: list[dict[str, Any]], form:
 @fuzzed
 def test_a_damaged_image(form: str, data: st.DataObject) -> None:
     path = folder(f"image-{form}") / "x.img"
-    path.write_bytes(data.draw(damaged(_image(form)[:200]).map(lambda head: head + _image(form)[200:])))
+    whole = _image(form)
+    path.write_bytes(data.draw(damaged(whole[:200])) + whole[200:])
     is_refused(lambda: decode(File(path.name, path.parent), 8), str(path))
 
 
-@functools.cache
-def _image(form: str) -> bytes:
-    return encoded(form)
+_image = functools.cache(encoded)
 
 
 @given(data=st.data())
@@ -276,18 +275,13 @@ def _image(form: str) -> bytes:
 def test_a_damaged_zip(data: st.DataObject) -> None:
     compression = data.draw(st.sampled_from((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)))
     path = folder("zip") / "set.zip"
-    path.write_bytes(data.draw(damaged(_zip(compression))))
+    path.write_bytes(data.draw(damaged(zipped("a/1.png", "b/2.png", compression=compression))))
 
     def read_all() -> None:
         for file in list_files(path):
             is_refused(file.read, str(path))
 
     is_refused(read_all, str(path))
-
-
-@functools.cache
-def _zip(compression: int) -> bytes:
-    return zipped("a/1.png", "b/2.png", compression=compression)
 
 
 @pytest.mark.parametrize("name", ["pack.json", "pixels.npy", "names.npy", "labels-class.npy", "splits.npy"])
@@ -311,7 +305,7 @@ ABOUT = st.dictionaries(
 
 @given(changes=ABOUT)
 @fuzzed
-def test_a_pack_with_anything_for_its_description(changes: dict[str, Any]) -> None:
+def test_a_pack_with_an_arbitrary_description(changes: dict[str, Any]) -> None:
     root = folder("about") / "pack"
     if not root.exists():
         pack_into(root)
@@ -347,7 +341,7 @@ FINALS = st.fixed_dictionaries(
 
 @given(finals=st.lists(FINALS, min_size=2, max_size=2), session=st.one_of(anything, st.dictionaries(texts, anything)))
 @fuzzed
-def test_a_report_of_runs_with_anything_for_their_results(finals: list[Any], session: Any) -> None:
+def test_a_report_of_runs_with_arbitrary_results(finals: list[Any], session: Any) -> None:
     root = folder("report")
     (root / "study.yaml").write_text("edition: 2\nexperiences: [affect]\nreferences: [backbone]\nseeds: 1\n")
     study = read_study(root / "study.yaml")
@@ -362,12 +356,12 @@ def test_a_report_of_runs_with_anything_for_their_results(finals: list[Any], ses
         table = results_of(study, planned, {})
         write_results(root / "results.parquet", table)
         read_results(root / "results.parquet")
-        found = analyse("a study", table)
-        if found.cells:
-            findings(found)
-        for cell in found.cells:
+        analysis = analyse("a study", table)
+        if analysis.cells:
+            findings(analysis)
+        for cell in analysis.cells:
             contrasts_grid(cell), accuracy_grid(cell), calibration_grid(cell), cost_grid(cell)
-        markdown_table(found), latex_report(found, "")
+        markdown_table(analysis), latex_report(analysis, "")
 
     is_refused(report, "")
 
@@ -418,9 +412,7 @@ def test_a_damaged_checkpoint(content: st.DataObject) -> None:
 def _checkpoint() -> bytes:
     import torch
 
-    buffer = io.BytesIO()
-    torch.save({"model": {"w": torch.ones(3)}, "rows": [{"epoch": 1}], "seconds": 1.0}, buffer)
-    return buffer.getvalue()
+    return torch_saved({"model": {"w": torch.ones(3)}, "rows": [{"epoch": 1}], "seconds": 1.0})
 
 
 @given(content=st.data())
@@ -433,15 +425,12 @@ def test_a_damaged_table_of_results(content: st.DataObject) -> None:
 
 @functools.cache
 def _table() -> bytes:
-    buffer = io.BytesIO()
-    pd.DataFrame({"stage": [1, 2], "status": ["finished"] * 2, "run": ["a", "b"]}).to_parquet(
-        buffer, compression="zstd"
-    )
-    return buffer.getvalue()
+    table = pd.DataFrame({"stage": [1, 2], "status": ["finished"] * 2, "run": ["a", "b"]})
+    return table.to_parquet(compression="zstd")
 
 
-def test_what_is_whole_is_not_refused() -> None:
-    """So that the tests above do not pass as everything is refused."""
+def test_valid_files_are_not_refused() -> None:
+    """The tests above would also pass if everything were refused."""
     path = folder("whole") / "x.png"
     path.write_bytes(png())
     assert not is_refused(lambda: decode(File(path.name, path.parent), 8), "")

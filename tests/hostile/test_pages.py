@@ -1,4 +1,4 @@
-"""Names from outside are text on every page and in every table, never markup. Checked in Chromium if installed."""
+"""Names from users and data sets are text, never markup, on every page and in every table. Also checked in Chromium."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ SCRIPT = "<script>document.title='hacked'</script>"
 ATTRIBUTE = '" onmouseover="document.title=\'hacked\'" x="'
 CLOSING = "</title></style></svg><img src=x onerror=document.title='hacked'>"
 NAMES = (SCRIPT, ATTRIBUTE, CLOSING, "{{ 7 * 7 }}", "a & b < c", "&lt;b&gt;")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 
 class Tags(html.parser.HTMLParser):
-    """The tags of a page with their attributes, and its text."""
+    """The tags of a page, their attributes, and the text between them."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -60,14 +60,12 @@ def assert_harmless(source: str) -> None:
     page = Tags(source)
     assert not {"script", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in page.tags}
     assert [(tag, name) for tag, attributes in page.tags for name in attributes if name.startswith("on")] == []
-    assert [
-        tag for tag, attributes in page.tags if tag == "img" and not str(attributes["src"]).startswith("data:")
-    ] == []
+    assert all(str(attributes["src"]).startswith("data:") for tag, attributes in page.tags if tag == "img")
     assert all(str(attributes["href"]).startswith("#") for tag, attributes in page.tags if tag == "a")
 
 
-def dumped(page: Path, tmp_path: Path) -> str:
-    """The page's DOM in Chromium, with scripts allowed."""
+def dump_dom(page: Path, tmp_path: Path) -> str:
+    """Open a page in Chromium, with scripts allowed, and return its DOM."""
     assert CHROMIUM is not None
     options = (
         *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -101,27 +99,27 @@ def test_a_report_holds_hostile_names_as_text(report: Path) -> None:
 
 
 @needs_chromium
-def test_a_browser_runs_nothing_of_a_report(report: Path, tmp_path: Path) -> None:
-    seen = dumped(report, tmp_path)
-    assert_harmless(seen)
-    assert "<title>hacked" not in seen and "<title>&lt;script&gt;" in seen
+def test_a_browser_runs_no_script_of_a_report(report: Path, tmp_path: Path) -> None:
+    dom = dump_dom(report, tmp_path)
+    assert_harmless(dom)
+    assert "<title>hacked" not in dom and "<title>&lt;script&gt;" in dom
 
 
 @needs_chromium
-def test_a_browser_would_have_run_it_where_it_was_not_escaped(tmp_path: Path) -> None:
+def test_the_browser_runs_the_script_if_it_is_not_escaped(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(f"<title>a page</title>{SCRIPT}")
-    assert "<title>hacked" in dumped(tmp_path / "page.html", tmp_path)
+    assert "<title>hacked" in dump_dom(tmp_path / "page.html", tmp_path)
 
 
 @pytest.fixture(scope="module")
 def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of a classifier with hostile class names, for images in folders and files with such names."""
+    """The explanation of a classifier with hostile class names, for images in files and folders of hostile names."""
     from PIL import Image
 
     extras.load("explain", "captum")
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("explained")
-    names = [name.replace("/", "∕") for name in NAMES[:3]]  # no file name has a slash
+    names = [name.replace("/", "∕") for name in NAMES[:3]]  # file names cannot contain a slash
     for name in names:
         (root / "set" / "test" / name).mkdir(parents=True)
         for number in range(2):
@@ -145,7 +143,7 @@ def test_an_explanation_holds_hostile_names_as_text(explained: Path) -> None:
     assert "<script>" in Tags(source).text and "onmouseover" in Tags(source).text
 
 
-def test_its_charts_are_whole_xml_in_which_hostile_names_are_text(explained: Path) -> None:
+def test_its_charts_are_valid_xml_with_hostile_names_as_text(explained: Path) -> None:
     import xml.etree.ElementTree
 
     charts = sorted(explained.parent.glob("*.svg"))
@@ -156,10 +154,10 @@ def test_its_charts_are_whole_xml_in_which_hostile_names_are_text(explained: Pat
 
 
 @needs_chromium
-def test_a_browser_runs_nothing_of_an_explanation_nor_of_its_charts(explained: Path, tmp_path: Path) -> None:
+def test_a_browser_runs_no_script_of_an_explanation_or_its_charts(explained: Path, tmp_path: Path) -> None:
     for number, page in enumerate((explained, *sorted(explained.parent.glob("*.svg"))[:2])):
-        seen = dumped(page, tmp_path / str(number))
-        assert "hacked</title>" not in seen and "<script" not in seen
+        dom = dump_dom(page, tmp_path / str(number))
+        assert "hacked</title>" not in dom and "<script" not in dom
 
 
 def test_markdown_and_latex_hold_hostile_names_as_text(analysis: Analysis) -> None:
@@ -170,7 +168,7 @@ def test_markdown_and_latex_hold_hostile_names_as_text(analysis: Analysis) -> No
 
 
 @pytest.mark.parametrize("name", [r"\input{/etc/passwd}", "a_b^c%d#e$f~g", "\\write18{touch hacked}", "a\nb | c"])
-def test_a_set_called_like_a_command_of_latex_is_text(name: str) -> None:
+def test_a_set_named_like_a_latex_command_is_text(name: str) -> None:
     study = made_up(stimuli=(name, "oasis"), cells=((name, "resnet20"),))
     latex = latex_report(study, "")
     assert r"\input" not in latex and r"\write18" not in latex
@@ -220,7 +218,7 @@ def test_a_class_with_control_characters_is_refused(name: str, tmp_path: Path) -
     assert "the class name " in line and "contains control characters" in line and line.isprintable()
 
 
-def test_names_that_are_markup_for_the_terminal_are_text(
+def test_names_with_terminal_markup_are_printed_as_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
