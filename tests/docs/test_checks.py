@@ -1,4 +1,4 @@
-"""Each long check runs nightly, is on the page with its last result, and has a short form that every commit runs."""
+"""Each long check runs nightly, has a row in docs/checks.md, and has a short form that every commit runs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def rows() -> dict[str, str]:
     return {line.split(" | ")[0].removeprefix("| "): line for line in lines[1:]}
 
 
-def test_the_page_has_the_row_of_each_check_with_what_was_last_seen() -> None:
+def test_the_page_has_an_up_to_date_row_for_each_check() -> None:
     assert list(rows()) == list(CHECKS)
     for name, line in rows().items():
-        seen = line.removesuffix(" |").rpartition(" | ")[2]
-        assert line == row(name, seen)
+        result = line.removesuffix(" |").rpartition(" | ")[2]
+        assert line == row(name, result)
 
 
-def test_the_nightly_workflow_runs_all_of_them() -> None:
+def test_the_nightly_workflow_runs_every_check() -> None:
     workflow = yaml.safe_load((ROOT / ".github/workflows/nightly.yml").read_text(encoding="utf-8"))
     job = workflow["jobs"]["long"]
     assert job["strategy"]["matrix"]["check"] == list(CHECKS)
@@ -32,17 +32,16 @@ def test_the_nightly_workflow_runs_all_of_them() -> None:
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_its_script_and_its_short_form_are_there(name: str) -> None:
+def test_the_script_and_the_short_form_exist(name: str) -> None:
     check = CHECKS[name]
     assert check.command[0] == "-m" or (ROOT / check.command[0]).is_file()
     assert (ROOT / check.short_form).is_file()
 
 
-def test_every_script_for_people_among_tests_and_benchmarks_is_one_of_them() -> None:
+def test_every_script_in_tests_and_benchmarks_is_a_check() -> None:
     scripts = [path for folder in ("tests", "benchmarks") for path in (ROOT / folder).rglob("*.py") if is_script(path)]
     commands = {ROOT / check.command[0] for check in CHECKS.values()}
-    started_by_others, about_one = {"dying.py", "long_checks.py"}, {"experience_left.py", "time_to_accuracy.py"}
-    others = started_by_others | about_one
+    others = {"dying.py", "long_checks.py", "experience_left.py", "time_to_accuracy.py"}
     assert {path for path in scripts if path not in commands and path.name not in others} == set()
 
 
@@ -53,7 +52,7 @@ def is_script(path: Path) -> bool:
     )
 
 
-def test_a_result_replaces_the_one_before_and_leaves_the_others(
+def test_a_new_result_replaces_the_last_one_and_leaves_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = tmp_path / "checks.md"

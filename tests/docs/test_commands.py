@@ -1,4 +1,4 @@
-"""Every command in the README and the docs exists, with its options and its recipes."""
+"""Every command in the README and the docs exists, with its options and recipes; so does every name they call."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def commands(page: Path) -> list[list[str]]:
-    """The words of each command in the code blocks of a page, without comments and what stands behind a pipe."""
+    """The words of each command in the code blocks of a page, without comments and without what follows a pipe."""
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-    found = []
+    lines = []
     for line in re.findall(r"^(?:    )?(?:\$ )?(emoreg [a-z].*)$", text, re.MULTILINE):
         words = shlex.split(line, comments=True)
-        found.append([word for word in words[: words.index("|") if "|" in words else None] if word not in ("&", ">")])
-    return found
+        if "|" in words:
+            words = words[: words.index("|")]
+        lines.append([word for word in words if word not in ("&", ">")])
+    return lines
 
 
 COMMANDS = {" ".join(words): (page, words) for page in PAGES for words in commands(page)}
@@ -45,7 +47,7 @@ def test_there_are_commands_to_check() -> None:
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_every_command_in_the_docs_is_one_that_the_parser_knows(line: str) -> None:
+def test_every_command_in_the_docs_has_the_options_of_the_parser(line: str) -> None:
     page, (_, *words) = COMMANDS[line]
     parts = words[:2] if words[0] in ("data", "runs") else words[:1]
     known = help_of(tuple(parts))
@@ -58,7 +60,7 @@ def test_every_command_in_the_docs_is_one_that_the_parser_knows(line: str) -> No
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_what_a_sentence_calls_is_a_public_name_or_imported_there(page: Path) -> None:
+def test_names_in_the_text_are_public_or_can_be_imported(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert {*re.findall(r"`emoreg\.([\w.]+)\(", text)} <= {*emoreg.__all__}
     for line in re.findall(r"`(from emoreg[\w.]* import \w+)`", text):

@@ -1,4 +1,4 @@
-"""The examples of docs/extend.md, run as they stand there."""
+"""The examples of docs/extend.md run unchanged."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LINES = [code for title, code in BLOCKS if not title and code.startswith("    ")
 
 
 def module_of(title: str) -> ModuleType:
-    """The file of this name, as a module."""
+    """A module made from the page's file of this title."""
     module = ModuleType(Path(title).stem)
     exec(compile(FILES[title], title, "exec"), module.__dict__)
     return module
@@ -44,7 +44,7 @@ def script_with(word: str) -> str:
 
 @pytest.fixture
 def moodboard(tmp_path: Path, write_image: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The set on disk, and known as the page says."""
+    """Write the page's set to disk and register it as the page says; return its folder."""
     module = module_of("src/emoreg/data/stimuli/moodboard.py")
     entry = eval(LINES[0].partition(":")[2].strip().rstrip(","), {"moodboard": module})
     monkeypatch.setattr(emoreg.data.stimuli, "SETS", {**emoreg.data.stimuli.SETS, "moodboard": entry})
@@ -66,7 +66,7 @@ def test_a_stimulus_set_is_one_file_and_one_line(moodboard: Path, tmp_path: Path
     assert "moodboard" in [entry.name for entry in emoreg.data.tools.catalogue.catalogue()]
 
 
-def test_a_bad_row_of_that_set_is_named(moodboard: Path) -> None:
+def test_a_bad_row_of_that_set_is_an_error_with_its_number(moodboard: Path) -> None:
     sheet = moodboard / "moods.csv"
     sheet.write_text(sheet.read_text().replace("Fear", "Feer"), encoding="utf-8")
     with pytest.raises(UserError, match=r"moods.csv, row 3: no emotion 'Feer' \(did you mean 'fear'\?\)"):
@@ -95,9 +95,7 @@ def test_a_target_is_one_file_and_two_lines(tmp_path: Path, quiet: Progress, mon
         ("register_model", "pooled"),
     ],
 )
-def test_the_other_examples_run_as_they_stand(
-    word: str, run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_other_examples_run_unchanged(word: str, run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     space: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(script_with(word), "docs/extend.md", "exec"), space)
@@ -111,6 +109,6 @@ def test_the_other_examples_run_as_they_stand(
         assert timm.is_model("pooled")
 
 
-def test_every_block_of_code_is_run_here() -> None:
+def test_every_block_of_code_is_tested_here() -> None:
     assert len(FILES) == 2 and len(SCRIPTS) == 4 and len(LINES) == 2
     assert len(BLOCKS) == len(FILES) + len(SCRIPTS) + len(LINES)

@@ -28,7 +28,7 @@ def points(share: float) -> str:
 
 @pytest.mark.parametrize("path", FIRST_EDITION, ids=lambda path: path.stem)
 def test_differences_to_twins_of_the_first_edition_agree_with_its_tables(path: Path) -> None:
-    """Selects Learn-E-Reg and the controls of the same mode here, independently of emoreg's own translation."""
+    """Translates the arms of the first edition here, independently of emoreg's own translation."""
     table = pd.read_parquet(path)
     twins = table[(table.stage == 2) & table.arm.isin(["learned", *CONTROLS])]
     assert set(twins["recipe.regulation.mode"]) == {"learned"}

@@ -1,4 +1,4 @@
-"""The pages of the site, and the reference of names and settings, are complete."""
+"""The pages of the site and the reference of names and settings are complete."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def make_site() -> ModuleType:
 
 
 def pages_of(entries: list[dict[str, object]]) -> list[str]:
-    """The pages of a navigation."""
+    """All pages in a navigation, which may be nested."""
     return [
         page
         for entry in entries
@@ -40,7 +40,7 @@ def pages_of(entries: list[dict[str, object]]) -> list[str]:
     ]
 
 
-def test_all_pages_are_assembled_and_in_the_navigation(make_site: ModuleType, tmp_path: Path) -> None:
+def test_the_navigation_has_all_assembled_pages(make_site: ModuleType, tmp_path: Path) -> None:
     make_site.assemble(tmp_path)
     pages = {path.relative_to(tmp_path / "docs").as_posix() for path in (tmp_path / "docs").rglob("*.md")}
     assert set(pages_of(yaml.safe_load((tmp_path / "mkdocs.yml").read_text())["nav"])) == pages
@@ -64,7 +64,7 @@ def test_missing_pages_are_left_out_of_the_navigation(make_site: ModuleType, tmp
         ("[out](https://arxiv.org/abs/2606.13081) and [down](#speed)",) * 2,
     ],
 )
-def test_links_of_the_readme_lead_to_pages_or_become_text(make_site: ModuleType, text: str, expected: str) -> None:
+def test_links_in_the_readme_lead_to_pages_or_become_text(make_site: ModuleType, text: str, expected: str) -> None:
     assert make_site.for_the_site(text, ROOT) == expected
 
 
@@ -78,19 +78,19 @@ def test_every_recipe_is_in_the_table_with_the_result_in_its_header(make_site: M
     for file in (ROOT / "recipes").rglob("*.yaml"):
         (row,) = [line for line in page.splitlines() if f"`{file.relative_to(ROOT / 'recipes').as_posix()}`" in line]
         assert row.count(" | ") == row.replace("\\|", "").count(" | ")
-        seen = re.search(r"\d\d\.\d\d %", file.read_text(encoding="utf-8"))
-        assert seen is None or seen[0] in row
+        result = re.search(r"\d\d\.\d\d %", file.read_text(encoding="utf-8"))
+        assert result is None or result[0] in row
     assert "Learn-E-Reg" in page and "CCC on validation images 0.28" in page
 
 
-def test_every_picture_exists_is_used_and_all_together_are_small() -> None:
-    named = {
+def test_every_picture_exists_and_is_used_and_their_total_size_is_small() -> None:
+    used = {
         name.removeprefix("docs/")
         for page in (DOCS.parent / "README.md", *DOCS.glob("*.md"))
         for name in re.findall(r"!\[.*?\]\((.+?)\)", page.read_text(encoding="utf-8"), re.DOTALL)
     }
-    kept = {path.relative_to(DOCS).as_posix() for path in (DOCS / "images").iterdir()}
-    assert named == kept and sum((DOCS / name).stat().st_size for name in kept) < 450_000
+    stored = {path.relative_to(DOCS).as_posix() for path in (DOCS / "images").iterdir()}
+    assert used == stored and sum((DOCS / name).stat().st_size for name in stored) < 450_000
 
 
 def test_pages_fetch_nothing_from_other_hosts(make_site: ModuleType, tmp_path: Path) -> None:
@@ -119,18 +119,18 @@ def test_the_settings_page_states_the_defaults_that_differ_between_the_stages() 
     page = " ".join((DOCS / "settings.md").read_text(encoding="utf-8").split())
     shared = ("augment", "optimizer", "training")
     for recipe, heading in ((PretrainRecipe(), "For `emoreg pretrain`."), (TrainRecipe(), "For `emoreg train`.")):
-        told = page.partition(heading)[2].partition(":::")[0]
+        text = page.partition(heading)[2].partition(":::")[0]
         for section in shared:
-            given = getattr(recipe, section)
-            for field, value in dataclasses.asdict(given).items():
-                if value != getattr(type(given)(), field):
-                    written = str(value).lower()
-                    assert re.search(rf"`{section}\.{field}` (is )?{re.escape(written)}\b", told), (section, field)
+            settings = getattr(recipe, section)
+            for field, value in dataclasses.asdict(settings).items():
+                if value != getattr(type(settings)(), field):
+                    default = re.escape(str(value).lower())
+                    assert re.search(rf"`{section}\.{field}` (is )?{default}\b", text), (section, field)
 
 
-def test_placeholders_in_the_settings_docstrings_are_code_or_the_site_would_read_them_as_html() -> None:
+def test_placeholders_in_the_settings_docstrings_are_code_and_not_html_tags() -> None:
     files = (Path(str(module.__file__)) for module in (*SETTINGS, emoreg.config.recipe))
     text = "".join(file.read_text(encoding="utf-8") for file in files)
     docstrings = re.findall(r'"""(.*?)"""', text, re.DOTALL)
     assert len(docstrings) > 50
-    assert not [found for one in docstrings for found in re.findall(r"<\w+>", re.sub(r"`.*?`", "", one))]
+    assert not [tag for docstring in docstrings for tag in re.findall(r"<\w+>", re.sub(r"`.*?`", "", docstring))]

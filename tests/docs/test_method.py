@@ -1,4 +1,4 @@
-"""The simulated figures in docs/method.md are those that benchmarks/simulations.py was last seen to give."""
+"""The simulated figures in docs/method.md agree with the last run of benchmarks/simulations.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SKEWED, HARD, SOON = "gamma of shape 4, left-skewed", "images that one arm finds
 
 
 def value(table: str, setting: str, contrast: str = "gain", seeds: str = "8") -> float:
-    """In percent."""
+    """A simulated figure in percent."""
     return float(VALUES[table, setting, contrast, seeds])
 
 
@@ -60,11 +60,11 @@ def value(table: str, setting: str, contrast: str = "gain", seeds: str = "8") ->
         ),
     ],
 )
-def test_the_table_of_simulations_is_that_of_the_last_run(start: str, cells: list[str]) -> None:
+def test_the_table_of_simulations_agrees_with_the_last_run(start: str, cells: list[str]) -> None:
     assert f"{start} | {' | '.join(cells)} |" in PAGE
 
 
-def test_what_the_page_says_beside_the_table_is_of_the_same_run() -> None:
+def test_the_text_around_the_table_agrees_with_the_last_run() -> None:
     alone = value("coverage", f"{HARD}, by an interval over seeds alone")
     assert f"covers {alone:.0f} % with 8 seeds, and one over seeds and images {value('coverage', HARD):.0f} %" in PAGE
     often = value("level", "nothing differs, looks at the full level", seeds=SOON)
@@ -74,9 +74,9 @@ def test_what_the_page_says_beside_the_table_is_of_the_same_run() -> None:
     assert f"{few} of effects that are not there are then found with 5 seeds, {more} with 8 and {many} with 12" in PAGE
     skewed, much = value("level", SKEWED), value("level", EXPONENTIAL, seeds="5")
     assert f"{skewed:.1f} % for the gamma with 8 seeds, {much:.1f} % for the exponential with 5" in PAGE
-    levels, kept = ([value(table, HEAVY, seeds=seeds) for seeds in ("5", "8", "12")] for table in ("level", "coverage"))
-    assert (
-        f"{min(levels):.1f} to {max(levels):.1f} %, and intervals that cover {min(kept):.0f} to {max(kept):.0f} %"
-        in PAGE
+    levels, coverages = (
+        [value(table, HEAVY, seeds=seeds) for seeds in ("5", "8", "12")] for table in ("level", "coverage")
     )
+    covered = f"{min(coverages):.0f} to {max(coverages):.0f} %"
+    assert f"{min(levels):.1f} to {max(levels):.1f} %, and intervals that cover {covered}" in PAGE
     assert f"{SEEN['studies']:,} studies" in PAGE

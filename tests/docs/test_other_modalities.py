@@ -1,4 +1,4 @@
-"""The examples of docs/other-modalities.md, run as they stand there, with fewer seeds."""
+"""The examples of docs/other-modalities.md run, with fewer seeds and steps."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ QUICK = ("SEEDS, STEPS, EPOCHS = 8, 40, 3", "SEEDS, STEPS, EPOCHS = 2, 5, 1")
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
 
 
 def run(*names: str) -> dict[str, Any]:
-    """The names that some of the page's blocks leave behind."""
+    """Run some of the page's blocks and return the names that they define."""
     space: dict[str, Any] = {"__name__": "__main__"}
     for name in names:
         exec(compile(BLOCKS[name].replace(*QUICK), name, "exec"), space)
@@ -44,14 +44,14 @@ def test_text_with_twins_and_its_report() -> None:
     assert Path("runs/text/report.html").is_file()
 
 
-def test_tokens_are_those_of_words_whatever_stands_around_them() -> None:
+def test_the_tokens_of_a_word_do_not_depend_on_the_words_around_it() -> None:
     space: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(BLOCKS["text.py"].partition("\nlexicon")[0], "text.py", "exec"), space)
     one, both = space["tokens"](["happy", "Happy day"])
     assert torch.equal(one[:5], both[:5]) and one[:5].all() and not one[5:].any()
 
 
-@pytest.mark.extra("diffusion")  # which brings transformers and accelerate
+@pytest.mark.extra("diffusion")  # for transformers and accelerate
 def test_text_with_the_trainer() -> None:
     extras.load("diffusion", "transformers")
     extras.load("dev", "vaderSentiment")
@@ -75,9 +75,9 @@ def test_a_text_model_of_transformers_reads_a_dictionary() -> None:
     assert all(network.model.get_input_embeddings().weight.grad.any() for network in networks)
 
 
-def test_every_example_of_the_page_is_run_here() -> None:
-    named = {"text.py", "train_text.py", "text_with_trainer.py", "pooled.py", "table_with_lightning.py"}
-    assert set(BLOCKS) == named and PAGE.count("```python") == len(named)
+def test_every_example_of_the_page_is_tested_here() -> None:
+    tested = {"text.py", "train_text.py", "text_with_trainer.py", "pooled.py", "table_with_lightning.py"}
+    assert set(BLOCKS) == tested and PAGE.count("```python") == len(tested)
 
 
 @pytest.mark.extra("lightning")

@@ -1,4 +1,4 @@
-"""What docs/own-images.md asks to be written down is what emoreg reads."""
+"""The files and code of docs/own-images.md work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "own-images.md").read_text(encoding
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the page's files."""
+    """A folder with the page's files, which is the working folder."""
     monkeypatch.chdir(tmp_path)
     files = re.findall(r"```\w+ title=\"(.+?)\"\n(.*?)```", PAGE, re.DOTALL)
     for name, text in files:
@@ -27,13 +27,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_shapes_are_a_target_of_three_classes(here: Path) -> None:
+def test_the_code_makes_a_target_of_three_classes(here: Path) -> None:
     exec(compile((here / "make_shapes.py").read_text(encoding="utf-8"), "make_shapes.py", "exec"), {})
     target = read_target(TargetSettings(name="folder", root="shapes"))
     assert (target.classes, len(target.train), len(target.test)) == (("circle", "square", "triangle"), 192, 48)
 
 
-def test_the_study_is_of_the_recipes_that_were_tried_before(here: Path) -> None:
+def test_the_study_has_the_recipes_that_the_page_tries_before(here: Path) -> None:
     study = read_study(here / "study.yaml")
     (cell,) = study.grid
     (stimuli,) = cell.stimuli

@@ -1,4 +1,4 @@
-"""The examples of docs/own-loop.md, run as they stand there."""
+"""The examples of docs/own-loop.md run unchanged."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ BLOCKS = dict(re.findall(r"```python title=\"(.+?)\"\n(.*?)```", PAGE, re.DOTALL
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
 
 
 def run(name: str) -> dict[str, Any]:
-    """The names that the page's preparation and one of its examples leave behind."""
+    """Run the page's preparation and one of its examples; return the names that they define."""
     space: dict[str, Any] = {"__name__": "__main__"}
     for part in ("digits.py", name):
         exec(compile(BLOCKS[part], part, "exec"), space)
@@ -35,7 +35,7 @@ def run(name: str) -> dict[str, Any]:
 
 
 def check(model: Any, optimizer: torch.optim.Optimizer) -> None:
-    """λ has been trained, without decay, and the gradients were matched."""
+    """Require that λ was trained without weight decay, and that gradients were matched."""
     assert isinstance(model, emoreg.RegulatedClassifier)
     assert model.gradient_scale == GradientScale(1, 1, 2)
     rho = model.get_parameter("regulation.rho")
@@ -63,12 +63,12 @@ def test_the_example_of_a_regression() -> None:
     assert space["valence"].shape == (8,) and all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
-def test_the_loop_of_several_processes_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loop_of_several_processes_runs_in_a_single_one(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    told = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    for key, value in told.items():
+    ddp = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    for key, value in ddp.items():
         monkeypatch.setenv(key, value)
     try:
         space = run("ddp.py")
@@ -83,14 +83,14 @@ def test_the_loop_of_lightning() -> None:
     extras.load("lightning", "lightning")
     logging.getLogger("lightning").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the loader has no workers, and the trainer no logger
+        warnings.simplefilter("ignore")  # about a loader without workers and a trainer without a logger
         space = run("with_lightning.py")
     module, trainer = space["module"], space["trainer"]
     check(module.model, trainer.optimizers[0])
     assert 0 < trainer.callback_metrics["lambda"] < 1
 
 
-@pytest.mark.extra("diffusion")  # which brings transformers and accelerate
+@pytest.mark.extra("diffusion")  # for transformers and accelerate
 def test_the_trainer_of_hugging_face() -> None:
     extras.load("diffusion", "transformers")
     space = run("with_trainer.py")
@@ -98,7 +98,7 @@ def test_the_trainer_of_hugging_face() -> None:
     assert space["logits"].shape == (8, 10)
 
 
-def test_every_example_of_the_page_is_run_here() -> None:
+def test_every_example_of_the_page_is_tested_here() -> None:
     assert set(BLOCKS) == {
         "digits.py",
         "pytorch.py",

@@ -1,4 +1,4 @@
-"""docs/own-results.md has every column, and its file and code do what it says."""
+"""docs/own-results.md lists every column, and its file and code work."""
 
 from __future__ import annotations
 

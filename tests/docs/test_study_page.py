@@ -1,4 +1,4 @@
-"""The study file and the code of docs/study.md are what emoreg reads and runs."""
+"""The study file and the code of docs/study.md work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "study.md").read_text(encoding="utf
 FILES, CODE = (re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL) for language in ("yaml", "python"))
 
 
-def test_the_study_file_is_read_with_all_that_the_page_says_it_has(tmp_path: Path) -> None:
+def test_the_study_file_is_read_as_the_page_describes_it(tmp_path: Path) -> None:
     whole, pinned = FILES
     (tmp_path / "all.yaml").write_text(whole + pinned, encoding="utf-8")
     study = read_study(tmp_path / "all.yaml")
@@ -27,21 +27,17 @@ def test_the_study_file_is_read_with_all_that_the_page_says_it_has(tmp_path: Pat
     for point in study.grid:
         assert [variant.label for variant in point.variants] == ["own losses", "mixture", "shrunk"]
         assert [stimuli.label for stimuli in point.stimuli] == ["oasis", "emoset"]
-        assert point.recipe.target.validation == 0 and point.recipe.target.test  # a confirmation
+        assert point.recipe.target.validation == 0 and point.recipe.target.test  # as in a confirmation
     assert (study.seeds, study.looks, study.machine is None) == (8, (5, 8), False)
 
 
-def test_every_key_of_a_study_file_but_those_for_a_command_is_on_the_page() -> None:
+def test_every_key_of_a_study_file_is_on_the_page() -> None:
     keys = re.findall(r"^(\w+):", "".join(FILES), re.MULTILINE)
-    assert set(keys) == set(StudyFile.__dataclass_fields__) - {
-        "run_seeds",
-        "data",
-        "stem",
-        "smoke",
-    }  # --seeds and --smoke; kept by emoreg itself
+    internal = {"run_seeds", "data", "stem", "smoke"}  # stored by emoreg itself, some from --seeds and --smoke
+    assert set(keys) == set(StudyFile.__dataclass_fields__) - internal
 
 
-def test_the_smallest_frame_that_can_be_analysed_is_analysed() -> None:
+def test_the_example_of_a_small_frame_is_analysed() -> None:
     (example,) = (code for code in CODE if "DataFrame" in code)
     space: dict[str, Any] = {}
     exec(compile(example, "docs/study.md", "exec"), space)

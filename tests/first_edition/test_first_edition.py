@@ -1,6 +1,6 @@
-"""What the first edition wrote (revision e469074) still opens: runs, a half-done one, a pack, a table of results.
+"""Files that the first edition wrote (revision e469074) still open: runs, an unfinished run, a pack, a results table.
 
-Fixed λ of 0 and 1 are among the runs, which new recipes refuse; `gated` has one λ per image.
+Some runs have a fixed λ of 0 or 1, which new recipes refuse; `gated` has one λ per image.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from emoreg.study.results import results_of
 from emoreg.study.results_table import read_external_results
 
 HERE = Path(__file__).parent
-STUDIES = HERE / "studies"  # as they were shipped
+STUDIES = HERE / "studies"  # as the first edition shipped them
 
 
 @pytest.fixture
 def unzip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Everything unpacked in the working folder, as paths in these runs are relative to it."""
+    """Unpack everything into the working folder, to which paths in these runs are relative."""
     for archive in HERE.glob("*.zip"):
         with zipfile.ZipFile(archive) as files:
             files.extractall(tmp_path)
@@ -60,7 +60,8 @@ def test_a_run_with_a_gate_opens(unzip: Path, quiet: Progress) -> None:
 
 def test_the_lambda_of_a_gate_is_corrected_in_a_new_table(unzip: Path) -> None:
     run = Run(Path("gated"))
-    assert run.final["lambda"][0] > 0.4 and run.final["test"]["lambda"] < 0.01  # at features of zero; over images
+    # The first edition stored λ for features of zero in "lambda", and its mean over images in "test".
+    assert run.final["lambda"][0] > 0.4 and run.final["test"]["lambda"] < 0.01
     factors = Factors("learned", "affect", None, None, "digits", "resnet8")
     planned = PlannedRun("0", "gated", run.folder, run.recipe, None, *factors, seed=0)
     row = results_of(Study("first", (), edition=1, purpose=None), [planned], {}).iloc[0]
@@ -72,7 +73,7 @@ def test_an_encoder_opens(unzip: Path) -> None:
     assert emoreg.load_encoder("experience").num_features == 64
 
 
-def test_a_half_done_run_is_resumed(unzip: Path, quiet: Progress) -> None:
+def test_an_unfinished_run_is_resumed(unzip: Path, quiet: Progress) -> None:
     run = Run(Path("half-done"))
     recipe = run.recipe
     assert isinstance(recipe, TrainRecipe) and not run.is_finished

@@ -1,4 +1,4 @@
-"""The notebook runs from top to bottom, and is kept without outputs."""
+"""The notebook runs from top to bottom, and is stored without outputs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ NOTEBOOK = ROOT / "notebooks" / "emotional_regulation.ipynb"
 SMALL = 'STIMULI, EPOCHS_1, EPOCHS_2, OUT = 200, 1, 2, "runs"'
 
 
-def test_it_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))  # of the kernel, a process of its own
+def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))  # for the kernel, which is another process
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     (parameters,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     parameters.source = SMALL
@@ -27,6 +27,6 @@ def test_it_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (tmp_path / "runs" / "learned" / "final.json").exists()
 
 
-def test_it_is_kept_without_outputs_so_that_a_change_shows() -> None:
+def test_the_notebook_is_stored_without_outputs() -> None:
     for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
         assert not cell.get("outputs") and cell.get("execution_count") is None
