@@ -1,4 +1,4 @@
-"""Disks that the tests make: small ones, which fill up, and read-only ones."""
+"""Fixtures that mount small or read-only disks in memory, and fill them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ import pytest
 
 @pytest.fixture
 def mount() -> Iterator[Callable[..., Path]]:
-    """Lays a disk in memory over a folder; called again for the same one it changes it, such as to "ro"."""
+    """Mount a disk in memory on a folder. A second call for the same folder changes its options, such as to "ro"."""
     mounted: list[Path] = []
 
     def call(folder: Path, options: str) -> Path:
         if sys.platform != "linux" or os.geteuid() != 0:
-            pytest.skip("only root on Linux may mount a disk")
+            pytest.skip("only root on Linux can mount a disk")
         folder.mkdir(parents=True, exist_ok=True)
-        again = ["remount"] if folder in mounted else []
-        command = ["mount", "-t", "tmpfs", "-o", ",".join([*again, options]), "tmpfs", str(folder)]
+        if folder in mounted:
+            options = f"remount,{options}"
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             pytest.skip(f"mounting a disk is not allowed here: {done.stderr.strip()}")
-        mounted.extend([] if again else [folder])
+        if folder not in mounted:
+            mounted.append(folder)
         return folder
 
     yield call
@@ -35,7 +37,7 @@ def mount() -> Iterator[Callable[..., Path]]:
 
 @pytest.fixture
 def fill() -> Callable[[Path], Path]:
-    """Fills the disk of a folder to the last byte; gives the file that does, to be deleted."""
+    """Fill the disk of a folder to the last byte. Return the file that fills it, for the test to delete."""
 
     def call(folder: Path) -> Path:
         path = folder / ".filler"

@@ -1,10 +1,10 @@
-"""The command emoreg, that kills itself and its whole process group in the middle of a write.
+"""The emoreg command, which kills its own process group in the middle of a write.
 
     EMOREG_DIES="checkpoint.pt,half written,3" python tests/reliability/dying.py train recipe.yaml
 
-It dies at the third time that a checkpoint is written: "half written" (half of its bytes are on the disk), "written"
-(all are, under the temporary name) or "in place" (it has just been renamed). Without the variable it is emoreg. The
-worker processes of a study import this file too, and die as well.
+dies when the checkpoint is written for the third time. The moment is "half written" (half of its bytes are on disk),
+"written" (all bytes are, under the temporary name) or "in place" (it has just been renamed). Without the variable it
+is the plain command. The worker processes of a study import this file too, so writes in them can also be fatal.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import Any
 
 VARIABLE = "EMOREG_DIES"
 HALF, WRITTEN, IN_PLACE = "half written", "written", "in place"
-NOTED_EVERY_BYTES = 4096  # of a pack, so that a tiny one too has moments between two notes
-GROWS = "pixels.npy"  # a file that grows: its earlier content is recorded, and cutting off half would lose that
+NOTED_EVERY_BYTES = 4096  # how often packing notes its progress: even a tiny pack gets several notes
+GROWS = "pixels.npy"  # never cut in half when half written: it grows, and its earlier content is already noted
 
 
 def die_at(file: str, when: str, number: int) -> None:
-    """From here on the n-th writing of files of this name kills the process group."""
+    """From now on, kill the process group when a file of this name is written for the `number`-th time."""
     fsync, replace = os.fsync, os.replace
     times = 0
 
-    def is_met(path: str | os.PathLike[str], moment: str) -> bool:
+    def is_due(path: str | os.PathLike[str], moment: str) -> bool:
         nonlocal times
         name = Path(path).name
         if moment != when or not (name == file or name.startswith(f".{file}.")):
@@ -41,17 +41,17 @@ def die_at(file: str, when: str, number: int) -> None:
 
     def dying_fsync(fd: int) -> None:
         path = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 (gives the name of an open file)
-        if is_met(path, HALF):
+        if is_due(path, HALF):
             if file != GROWS:
                 os.ftruncate(fd, os.fstat(fd).st_size // 2)
             die()
         fsync(fd)
-        if is_met(path, WRITTEN):
+        if is_due(path, WRITTEN):
             die()
 
-    def dying_replace(source: Any, target: Any, **given: Any) -> None:
-        replace(source, target, **given)
-        if is_met(target, IN_PLACE):
+    def dying_replace(source: Any, target: Any, **options: Any) -> None:
+        replace(source, target, **options)
+        if is_due(target, IN_PLACE):
             die()
 
     os.fsync, os.replace = dying_fsync, dying_replace  # type: ignore[assignment]

@@ -1,12 +1,12 @@
-"""Nothing is lost by kill -9: commands are killed at random moments, started again, and compared.
+"""Kill commands with kill -9 at random moments, resume them, and compare the results.
 
     python tests/reliability/kill.py [--kills 50] [--seed 0] [--cases "stage 2,pack"]
 
-Each kill ends the whole process group of a real command: at a moment of the clock, or in the middle of a write (see
-dying.py). Its folder is copied, and in the copy the same command is run to its end. Except for times, the result must
-equal that of a command that was never stopped, bit for bit: metrics, λ, weights, the table of a study, the files of a
-pack, and no other files. The killed command itself is also started and killed again, up to three times. This takes a
-quarter of an hour on two CPU cores.
+Each kill ends the whole process group of a real command, after a random time or in the middle of a write (see
+dying.py). Its folder is copied, and the same command is run to its end in the copy. Except for times, the result must
+equal that of an uninterrupted command bit for bit: metrics, λ, weights, the table of a study, the files of a pack, and
+no other files. The killed command itself is also resumed and killed again, so that it dies up to three times. This
+takes about half an hour on two CPU cores.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from PIL import Image
 DYING = Path(__file__).with_name("dying.py")
 HALF, WRITTEN, IN_PLACE = "half written", "written", "in place"
 CLOCKS = ("seconds", "images_per_second")
-CHAIN = 3  # kills of one run at most
-PATIENCE = 600.0  # seconds: a command that takes longer hangs
+CHAIN = 3  # kills of one command at most
+TIMEOUT = 600.0  # seconds
 
 EXPERIENCE = """\
 stimuli: {name: procedural, count: 120, image_size: 16, validation: 0.2}
@@ -73,7 +73,7 @@ RUN_FILES = {"recipe.yaml": 1, "inputs.json": 1, "environment.json": 1, "model.s
 
 @dataclass(frozen=True)
 class Moment:
-    """When a command is killed: after so many seconds of its work, or at the n-th writing of a file."""
+    """When a command is killed: `seconds` after its work starts, or when `file` is written for the `number`-th time."""
 
     seconds: float = 0.0
     file: str | None = None
@@ -90,15 +90,15 @@ class Case:
 
     Args:
         command: arguments of emoreg.
-        prepare: writes what the command needs into its working folder.
-        made: the folder that it writes there.
-        writes: files, and how often each is written if nothing is stopped.
-        outcome: of the made folder: all that must be equal, by name.
+        prepare: function that writes the command's input files into its working folder.
+        output: folder that the command writes, in the working folder.
+        writes: files, and how often an uninterrupted command writes each.
+        outcome: function that reads from the output folder everything that must be equal, by name.
     """
 
     command: tuple[str, ...]
     prepare: Callable[[Path], object]
-    made: str
+    output: str
     writes: Mapping[str, int]
     outcome: Callable[[Path], dict[str, object]]
 
@@ -130,23 +130,20 @@ def run_outcome(folder: Path) -> dict[str, object]:
 def study_outcome(folder: Path) -> dict[str, object]:
     table = pd.read_parquet(folder / "results.parquet")
     clocks = [*CLOCKS, *(f"epochs.{clock}" for clock in CLOCKS), "env.started", "env.sessions"]
-    found: dict[str, object] = {
-        "table": table.drop(columns=clocks).to_csv(),
-        "files": _files(folder),
-    }
+    outcome: dict[str, object] = {"table": table.drop(columns=clocks).to_csv(), "files": _files(folder)}
     for run in sorted((folder / "runs").iterdir()):
-        found |= {f"{run.name}: {key}": value for key, value in run_outcome(run).items()}
-    return found
+        outcome |= {f"{run.name}: {key}": value for key, value in run_outcome(run).items()}
+    return outcome
 
 
 def pack_outcome(folder: Path) -> dict[str, object]:
-    found: dict[str, object] = {path.name: path.read_bytes() for path in folder.glob("*.npy")}
+    arrays: dict[str, object] = {path.name: path.read_bytes() for path in folder.glob("*.npy")}
     about = json.loads((folder / "pack.json").read_text())
-    return found | {"files": _files(folder), "about": {key: about[key] for key in about if key != "made"}}
+    return arrays | {"files": _files(folder), "about": {key: about[key] for key in about if key != "made"}}
 
 
 def _files(folder: Path) -> list[str]:
-    """What lies there, so that nothing half written is left; but for the lock's file."""
+    """The names of all files except the lock: shows leftovers of interrupted writes."""
     return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
 
 
@@ -190,12 +187,12 @@ def run(case: Case, folder: Path, moment: Moment | None = None) -> bool:
     """Run a case's command in `folder`.
 
     Args:
-        case: what is run.
+        case: the case.
         folder: working folder; a command that was killed there is resumed.
-        moment: when to kill it; None for never.
+        moment: when to kill the command; None for never.
 
     Returns:
-        Whether it was killed; False if it ended, before the moment came.
+        True if it was killed, False if it ended before the moment came.
     """
     if not folder.exists():
         folder.mkdir()
@@ -203,16 +200,16 @@ def run(case: Case, folder: Path, moment: Moment | None = None) -> bool:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(DYING.parents[2] / "src")}
     if moment is not None and moment.file is not None:
         environment["EMOREG_DIES"] = f"{moment.file},{moment.when},{moment.number}"
-    holder = folder / case.made / ".holder.json"
-    holder.unlink(missing_ok=True)  # it appears when the work begins, after the imports
+    holder = folder / case.output / ".holder.json"
+    holder.unlink(missing_ok=True)  # it appears when the work starts, after the imports
     log = folder.with_suffix(".log")
-    with log.open("w") as output:
+    with log.open("w") as stream:
         process = subprocess.Popen(
             [sys.executable, str(DYING), *case.command],
             cwd=folder,
             env=environment,
-            stdout=output,
-            stderr=output,
+            stdout=stream,
+            stderr=stream,
             start_new_session=True,
         )
         try:
@@ -222,7 +219,7 @@ def run(case: Case, folder: Path, moment: Moment | None = None) -> bool:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(moment.seconds)
                 _kill(process)
-            code = process.wait(PATIENCE)
+            code = process.wait(TIMEOUT)
         finally:
             _kill(process)
     if code not in (0, -signal.SIGKILL):
@@ -237,23 +234,23 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def differences(case: Case, folder: Path, whole: Mapping[str, object]) -> list[str]:
-    """Names of outcomes that differ from those of the command that was never stopped."""
-    found = case.outcome(folder / case.made)
-    return sorted(key for key in found.keys() | whole.keys() if found.get(key) != whole.get(key))
+    """The names of outcomes that differ from those of the uninterrupted command."""
+    outcome = case.outcome(folder / case.output)
+    return sorted(key for key in outcome.keys() | whole.keys() if outcome.get(key) != whole.get(key))
 
 
 def kills(case: Case, folder: Path, draw: random.Random) -> Iterator[tuple[Moment, list[str]]]:
-    """Kill one case again and again, without an end. Gives each moment, and names of what then came out differently.
+    """Kill one case again and again, endlessly. Yield each moment and the names of the outcomes that then differed.
 
     Args:
-        case: what is run.
-        folder: is made; its runs and the uninterrupted one are in it.
-        draw: of the moments.
+        case: the case.
+        folder: folder to create, for the uninterrupted command and the killed ones.
+        draw: source of the random moments.
     """
     folder.mkdir()
     run(case, folder / "whole")
-    seconds = time.time() - (folder / "whole" / case.made / ".lock").stat().st_mtime  # of the work alone
-    whole = case.outcome(folder / "whole" / case.made)
+    seconds = time.time() - (folder / "whole" / case.output / ".lock").stat().st_mtime  # without the imports
+    whole = case.outcome(folder / "whole" / case.output)
     while True:
         for path in folder.glob("killed*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -271,43 +268,43 @@ def _draw_moment(case: Case, seconds: float, draw: random.Random) -> Moment:
     if draw.random() < 0.4:
         return Moment(seconds=draw.uniform(0, seconds))
     file = draw.choice(list(case.writes))
-    in_one_step = file.endswith(".npy")  # such files are written under their own name
-    when = draw.choice([HALF, WRITTEN] if in_one_step else [HALF, WRITTEN, IN_PLACE])
+    is_renamed = not file.endswith(".npy")  # arrays are written under their final name
+    when = draw.choice([HALF, WRITTEN, IN_PLACE] if is_renamed else [HALF, WRITTEN])
     return Moment(file=file, when=when, number=draw.randint(1, case.writes[file]))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Kill, compare, print. 1 if anything differed."""
+    """Kill, compare and print. Return 1 if anything differed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cases", default=",".join(CASES), help="of: %(default)s")
+    parser.add_argument("--cases", default=",".join(CASES), help="default: %(default)s")
     options = parser.parse_args(arguments)
     names = options.cases.split(",")
-    seen: Counter[tuple[str, str]] = Counter()
+    killed: Counter[tuple[str, str]] = Counter()
     equal: Counter[tuple[str, str]] = Counter()
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as home:
         running = {
-            name: kills(CASES[name], Path(place) / name, random.Random(f"{options.seed} {name}")) for name in names
+            name: kills(CASES[name], Path(home) / name, random.Random(f"{options.seed} {name}")) for name in names
         }
         for number in range(options.kills):
             name = names[number % len(names)]
             moment, differing = next(running[name])
             key = name, str(moment)
-            seen[key] += 1
+            killed[key] += 1
             equal[key] += not differing
             verdict = "equal" if not differing else f"DIFFERS: {', '.join(differing)}"
             at = f"{moment.seconds:.2f} s" if moment.file is None else f"time {moment.number}"
             print(f"{number + 1:3} {name}: {moment} ({at}): {verdict}", flush=True)
-    _print_table(seen, equal)
-    return 0 if seen == equal else 1
+    _print_table(killed, equal)
+    return 0 if killed == equal else 1
 
 
-def _print_table(seen: Counter[tuple[str, str]], equal: Counter[tuple[str, str]]) -> None:
+def _print_table(killed: Counter[tuple[str, str]], equal: Counter[tuple[str, str]]) -> None:
     print(f"\n{'case':9} {'killed':36} {'kills':>5}  equal")
-    for key in sorted(seen, key=lambda key: (list(CASES).index(key[0]), key[1])):
-        print(f"{key[0]:9} {key[1]:36} {seen[key]:5}  {'yes' if equal[key] == seen[key] else 'NO'}")
-    print(f"{equal.total()} of {seen.total()} equal")
+    for key in sorted(killed, key=lambda key: (list(CASES).index(key[0]), key[1])):
+        print(f"{key[0]:9} {key[1]:36} {killed[key]:5}  {'yes' if equal[key] == killed[key] else 'NO'}")
+    print(f"{equal.total()} of {killed.total()} equal")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Two processes at the same run, study or pack at once: one works, the other says who does."""
+"""Of two processes with the same run or study, one works and the other is refused with the process id of the first."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.thorough
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts a real command."""
+    """Start emoreg in a process of its own."""
     started: list[subprocess.Popen[str]] = []
 
     def call(*arguments: str) -> subprocess.Popen[str]:
@@ -50,28 +50,28 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-def is_refused(other: subprocess.Popen[str], folder: str, holder: subprocess.Popen[str]) -> None:
-    _, told = other.communicate(timeout=300)
+def assert_refused(other: subprocess.Popen[str], folder: str, holder: subprocess.Popen[str]) -> None:
+    _, stderr = other.communicate(timeout=300)
     assert other.returncode == 2
-    assert told.startswith(f"emoreg: {folder} is being worked on by process {holder.pid} on ")
-    assert told.endswith("; wait for it to end, or choose another folder\n") and told.count("\n") == 1
+    assert stderr.startswith(f"emoreg: {folder} is being worked on by process {holder.pid} on ")
+    assert stderr.endswith("; wait for it to end, or choose another folder\n") and stderr.count("\n") == 1
 
 
-def test_of_two_that_train_the_same_run_one_does_and_the_other_changes_nothing(
+def test_a_second_process_cannot_train_the_same_run_and_changes_nothing(
     start: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     (tmp_path / "recipe.yaml").write_text(CLASSIFIER.replace("epochs: 6", LONG))
     (tmp_path / "other.yaml").write_text(CLASSIFIER.replace("epochs: 6", LONG).replace("lr: 0.05", "lr: 0.01"))
     folder = tmp_path / "run"
     first = start("train", "recipe.yaml", "--out", "run")
-    wait_for(folder / ".holder.json", first)  # nothing is saved yet: its recipe could still be corrected
+    wait_for(folder / ".holder.json", first)  # nothing is saved yet, so without the lock the recipe could be replaced
     recipe = folder / "recipe.yaml"
     wait_for(recipe, first)
     before = recipe.read_bytes()
-    is_refused(start("train", "other.yaml", "--out", "run"), "run", first)
+    assert_refused(start("train", "other.yaml", "--out", "run"), "run", first)
     assert recipe.read_bytes() == before and first.poll() is None
     wait_for(folder / "metrics.csv", first)
-    first.kill()  # its lock's file and what it said of itself stay
+    first.kill()  # the files of its lock remain
     first.wait()
     assert (folder / ".lock").exists() and (folder / ".holder.json").exists()
     sessions = len(Run(folder).environment)
@@ -82,7 +82,7 @@ def test_of_two_that_train_the_same_run_one_does_and_the_other_changes_nothing(
         time.sleep(0.05)
 
 
-def test_of_two_at_the_same_study_one_works_and_another_study_does_not_take_its_place(
+def test_a_second_process_cannot_replace_a_study_that_is_running(
     start: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     (tmp_path / "study.yaml").write_text(STUDY.replace("epochs: 2", LONG))
@@ -91,9 +91,9 @@ def test_of_two_at_the_same_study_one_works_and_another_study_does_not_take_its_
     first = start("study", "study.yaml", "--out", "out", "--jobs", "2")
     wait_for(folder / "study.yaml", first)
     before = (folder / "study.yaml").read_bytes()
-    is_refused(start("study", "other.yaml", "--out", "out"), "out", first)
+    assert_refused(start("study", "other.yaml", "--out", "out"), "out", first)
     assert (folder / "study.yaml").read_bytes() == before
     first.send_signal(signal.SIGTERM)
-    _, told = first.communicate(timeout=120)
-    assert first.returncode == 143 and told == "emoreg: stopped by a signal; run the same command again to resume\n"
+    _, stderr = first.communicate(timeout=120)
+    assert first.returncode == 143 and stderr == "emoreg: stopped by a signal; run the same command again to resume\n"
     assert not (folder / "failures.json").exists()
