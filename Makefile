@@ -8,15 +8,15 @@ BIN := $(VENV)/bin
 quickstart: $(VENV)/installed
 	$(BIN)/emoreg quickstart
 
-# What the core does, in an environment with the core's dependencies alone.
+# Tests of the core, in an environment without the optional extras.
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n auto --core
 
-# Every test but those marked slow; the environment has all extras, and a missing one is an error.
+# All tests except those marked slow; the environment has all extras, and a missing one is an error.
 test-all: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n auto
 
-# The core with the oldest dependencies that pyproject.toml allows, on the oldest Python.
+# Tests of the core with the oldest Python and dependencies that pyproject.toml allows.
 test-lowest: $(VENV)-lowest/installed
 	$(VENV)-lowest/bin/python -m pytest -n auto --core
 
@@ -32,7 +32,7 @@ docs: $(VENV)/installed-dev
 wheel-check: $(VENV)/installed-dev
 	.ci/wheel-check $(BIN)/python
 
-# The markers are written last, so that an install that broke off is done again.
+# The marker files are written last, so that an interrupted install is repeated.
 $(VENV)/installed: pyproject.toml
 	$(call install,.)
 	@touch $@
