@@ -16,8 +16,8 @@ FIVE = ("apple", "bear", "crab", "cup", "fox")
             TargetSettings("cifar100", "/home/ann/cifar-small", FIVE, per_class=200),
             5,
             None,
-            "5 of 100 classes, 200 images a class",
-            "cifar100, 5 of 100 classes, 200 images a class, 32 pixels, read from cifar-small",
+            "5 of 100 classes, 200 images per class",
+            "cifar100, 5 of 100 classes, 200 images per class, 32 pixels, read from cifar-small",
         ),
         (
             TargetSettings("folder", "C:\\ann\\photos\\", FIVE[:2], image_size=224, limit=1000),
@@ -50,7 +50,13 @@ FIVE = ("apple", "bear", "crab", "cup", "fox")
             "worse labels of people",
             "cifar10, 10 classes, worse labels of people, 32 pixels",
         ),
-        (TargetSettings("digits", per_class=1), None, None, "1 image a class", "digits, 1 image a class, 32 pixels"),
+        (
+            TargetSettings("digits", per_class=1),
+            None,
+            None,
+            "1 image per class",
+            "digits, 1 image per class, 32 pixels",
+        ),
     ],
 )
 def test_the_part_of_a_target_is_described(

@@ -214,8 +214,8 @@ def test_labels_that_pytorch_fails_at_are_refused(labels: Any, message: str) -> 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ([1.0, 1, 1, 1], "add up to 1, not to 4 as in row 3; several labels an image need task='multilabel'"),
-        ([0.0, 0, 0, 0], "add up to 1, not to 0 as in row 3; several labels an image need task='multilabel'"),
+        ([1.0, 1, 1, 1], "add up to 1, not to 4 as in row 3; several labels per image need task='multilabel'"),
+        ([0.0, 0, 0, 0], "add up to 1, not to 0 as in row 3; several labels per image need task='multilabel'"),
         ([0.5, 0.5, 0.5, 0.5], "add up to 1, not to 2 as in row 3; divide each row by its sum"),
         ([1.5, -0.5, 0, 0], "probabilities of the classes, not -0.5 as in row 3; values need task='regression'"),
         ([float("nan"), 0, 0, 1], "must be finite, and row 3 is not"),

@@ -49,11 +49,11 @@ def test_shared_and_differing_settings_are_reported() -> None:
 
 def test_a_part_of_a_target_is_named_in_titles_and_facts_with_checksums() -> None:
     cell = analyse("small", TABLE).cells[0]
-    assert cell.title == "cifar100 (2 of 100 classes, 200 images a class), resnet8"
+    assert cell.title == "cifar100 (2 of 100 classes, 200 images per class), resnet8"
     facts = dict(facts_of(TABLE))
     assert (
         facts["Targets"]
-        == "cifar100 (cifar100, 2 of 100 classes, 200 images a class, 32 pixels, read from cifar-small)"
+        == "cifar100 (cifar100, 2 of 100 classes, 200 images per class, 32 pixels, read from cifar-small)"
     )
     assert facts["Checksums of image sets"] == (
         "target cifar100, files 0123456789abcdef; target cifar100, test pixels fedcba9876543210"

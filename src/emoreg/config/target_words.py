@@ -11,12 +11,12 @@ from emoreg.config.schema import TargetLabels, TargetSettings, Task
 LABELS: Mapping[TargetLabels, str] = {
     "polarity": "by polarity",
     "ekman": "by Ekman's six emotions",
-    "multilabel": "several emotions an image",
+    "multilabel": "several emotions per image",
     "dimensions": "rated dimensions",
 }
 PREDICTED: Mapping[Task, str] = {
     "classification": "one class per image",
-    "multilabel": "several labels an image",
+    "multilabel": "several labels per image",
     "regression": "values",
 }
 OUTPUTS: Mapping[Task, str] = {"classification": "classes", "multilabel": "labels", "regression": "dimensions"}
@@ -29,7 +29,7 @@ def name_of(settings: TargetSettings) -> str:
 
 
 def part_of(settings: TargetSettings, whole: int | None = None) -> str:
-    """Describe the part of a set that is used: "5 of 100 classes, 200 images a class"; empty if all of it is.
+    """Describe the part of a set that is used: "5 of 100 classes, 200 images per class"; empty if all of it is.
 
     Includes changes to its training images: "a long tail of factor 10, symmetric label noise of 40 %".
 
@@ -47,7 +47,7 @@ def _parts(settings: TargetSettings, whole: int | None) -> list[str]:
     if subset := _subset_of_classes(settings, whole):
         parts.append(subset)
     if settings.per_class is not None:
-        parts.append(f"{settings.per_class:,} image{'' if settings.per_class == 1 else 's'} a class")
+        parts.append(f"{settings.per_class:,} image{'' if settings.per_class == 1 else 's'} per class")
     if settings.share is not None:
         parts.append(f"{100 * settings.share:g} % of its training images")
     if settings.imbalance is not None:
@@ -62,7 +62,7 @@ def _parts(settings: TargetSettings, whole: int | None) -> list[str]:
 
 
 def describe_target(settings: TargetSettings, classes: int | None, whole: int | None = None) -> str:
-    """Describe a target in full: "cifar100, 5 of 100 classes, 200 images a class, 32 pixels, read from cifar-small".
+    """Describe a target in full: "cifar100, 5 of 100 classes, 200 images per class, 32 pixels, read from cifar-small".
 
     Args:
         settings: settings of the target.

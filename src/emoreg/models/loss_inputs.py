@@ -77,7 +77,7 @@ def _require_probabilities(labels: Tensor) -> None:
         reason = f"must be probabilities of the classes, not {least:g} as in row {row}; values need task='regression'"
     else:
         is_multi_hot = ((labels[row] == 0) | (labels[row] == 1)).all()
-        hint = "several labels an image need task='multilabel'" if is_multi_hot else "divide each row by its sum"
+        hint = "several labels per image need task='multilabel'" if is_multi_hot else "divide each row by its sum"
         reason = f"must be probabilities of the classes, which add up to 1, not to {total:g} as in row {row}; {hint}"
     raise SettingError("labels", reason)
 
