@@ -181,6 +181,13 @@ def test_images_in_a_folder_that_was_empty_are_noticed(tmp_path: Path, write_ima
     assert of(tmp_path).files == 1
 
 
+def test_a_new_class_folder_in_a_split_is_noticed(tmp_path: Path, write_image: Callable[..., Path]) -> None:
+    write_image(tmp_path / "train" / "red" / "1.png")
+    assert of(tmp_path).files == 1
+    write_image(tmp_path / "train" / "blue" / "1.png")
+    assert of(tmp_path).files == 2
+
+
 def test_a_set_with_one_split_differs_from_the_split_itself(image_folder: Path) -> None:
     shutil.rmtree(image_folder / "test")
     assert of(image_folder) != of(image_folder / "train")
