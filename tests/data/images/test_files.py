@@ -38,6 +38,15 @@ def test_a_missing_root_and_a_broken_zip_are_errors(tmp_path: Path) -> None:
         list_files(tmp_path / "broken.zip")
 
 
+def test_a_zip_of_a_later_version_of_the_format_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "later.zip", "a.png")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 99  # version needed to extract, in the central directory
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"later\.zip is neither a folder nor a readable zip: zip file version 9\.9"):
+        list_files(path)
+
+
 def written(path: Path, *entries: str | zipfile.ZipInfo, content: bytes = b"x") -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for entry in entries:

@@ -34,7 +34,8 @@ MAX_EXPANSION, FREE_EXPANSION_BYTES = 200, 2**30
 MAX_OPEN_ZIPS = 8  # the most recently used stay open
 
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_ZIP_ERRORS = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, NotImplementedError)
+# NotImplementedError comes from zipfile, for archives of a later version of the format or with strong encryption.
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 
 @functools.cache
