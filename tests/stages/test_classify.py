@@ -546,6 +546,20 @@ def test_without_validation_nothing_is_held_out(
     assert "val_accuracy" not in run.metrics
 
 
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_test_split_of_which_images_were_skipped_is_not_the_published_one(
+    is_whole: bool, image_folder: Path, tmp_path: Path, stage2: TrainRecipe, quiet: Progress
+) -> None:
+    settings = TargetSettings(name="folder", root=str(image_folder), image_size=8, skip_unreadable=True)
+    published = dataclasses.replace(read_target(settings), has_published_test=True)
+    if not is_whole:
+        (image_folder / "test" / "red" / "0000.png").write_bytes(b"damaged")
+    target = TargetSettings(image_size=8, skip_unreadable=True)
+    run = train(epochs(stage2, 1, target=target), tmp_path / "run", data=published, progress=quiet)
+    assert run.final["images"]["test"] == (8 if is_whole else 7)
+    assert run.final["target"]["is_published_test"] is is_whole
+
+
 def test_which_test_images_are_right_is_kept_with_a_checksum_of_them(
     stage2: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -110,6 +111,20 @@ def test_lines_and_notes_on_images_of_a_worker_are_printed_by_the_main_process(
         assert execute([run], tmp_path, pool, progress) == {}
     printed = capsys.readouterr().err
     assert "training labels are wrong" in printed and f"{run.name}: validation accuracy" in printed
+
+
+def test_a_quiet_study_prints_warnings_of_its_workers_and_images_that_are_left_out(
+    quiet: Progress, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    in_worker = local_pool._Reporting(theirs, is_quiet=True)
+    in_worker.say("a line")
+    in_worker.warn("a warning")
+    in_worker.report_notes(["a note"], ["left out: 3 images"])
+    worker = object.__new__(local_pool._Worker)
+    while ours.poll():
+        worker._show(ours.recv(), quiet)
+    assert capsys.readouterr().err == "a warning\nleft out: 3 images\n"
 
 
 @pytest.mark.usefixtures("in_time")
