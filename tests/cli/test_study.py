@@ -143,6 +143,7 @@ def test_a_dry_run_ends_with_the_exit_code_that_the_study_would_have(
     assert main(["study", "pilot.yaml", "--quiet"]) == code
 
 
+@pytest.mark.extra("suites")
 def test_a_dry_run_says_which_suites_the_study_would_be_refused_for(
     file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,7 @@ def test_a_study_made_in_python_keeps_its_plan_too(tiny_study: Study, tmp_path: 
     )
 
 
+@pytest.mark.extra("suites")
 def test_added_suites_stay_when_the_file_is_run_again(
     file: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
