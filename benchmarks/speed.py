@@ -61,7 +61,7 @@ def main() -> None:
     options = parser.parse_args()
 
     print(f"{'':44}{'images/s':>10}   {'ratio':>6} {'quartiles':>15}  {'limit':>7}  against")
-    lines = []
+    lines, facts = [], environment()
     for part in options.parts:
         for line in PARTS[part](options):
             lines.append(line)
@@ -70,9 +70,9 @@ def main() -> None:
             print(
                 f"{line.what:44}{line.figure:10,.2f}   {middle:6.2f} {quartiles:>15}  {line.limit:>7}  {line.against}"
             )
-    if options.json:
-        record = {"lines": [asdict(line) for line in lines], "command": sys.argv, **environment()}
-        options.json.write_text(json.dumps(record, indent=2, default=str), encoding="utf-8")
+        if options.json:  # after each part, so that a run that is stopped keeps those that are done
+            record = {"lines": [asdict(line) for line in lines], "command": sys.argv, **facts}
+            options.json.write_text(json.dumps(record, indent=2, default=str), encoding="utf-8")
 
 
 def measure_start(options: argparse.Namespace) -> list[Line]:

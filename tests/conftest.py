@@ -104,5 +104,12 @@ def stage2() -> TrainRecipe:
 
 
 @pytest.fixture(autouse=True)
+def _no_unmarked_extras(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests run as in `make test`, without extras, unless they are marked `extra`."""
+    if request.node.get_closest_marker("extra") is None:
+        extras.hide(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)  # on tiny tensors, more threads are slower

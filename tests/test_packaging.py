@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 import emoreg
+from extras import MODULES
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -41,5 +42,6 @@ def test_the_tested_lowest_versions_are_the_declared_ones() -> None:
 def test_the_extra_all_has_every_extra_and_dev_includes_it() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
     (everything,) = extras["all"]
-    assert set(re.findall(r"\w+", everything)) - {"emoreg"} == extras.keys() - {"all", "docs", "test", "dev"}
+    of_users = extras.keys() - {"all", "docs", "test", "dev"}
+    assert set(re.findall(r"\w+", everything)) - {"emoreg"} == of_users == MODULES.keys()
     assert "emoreg[all,docs,test]" in extras["dev"]

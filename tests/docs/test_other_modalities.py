@@ -12,7 +12,6 @@ import pytest
 import torch
 
 import emoreg
-import extras
 
 PAGE = (Path(__file__).parents[2] / "docs" / "other-modalities.md").read_text(encoding="utf-8")
 BLOCKS = dict(re.findall(r"```python title=\"(.+?)\"\n(.*?)```", PAGE, re.DOTALL))
@@ -35,7 +34,6 @@ def run(*names: str) -> dict[str, Any]:
 
 @pytest.mark.extra("dev")
 def test_text_with_twins_and_its_report() -> None:
-    extras.load("dev", "vaderSentiment")
     assert QUICK[0] in BLOCKS["train_text.py"]
     space = run("text.py", "train_text.py")
     assert len(space["runs"]) == 2 * 7
@@ -53,8 +51,6 @@ def test_the_tokens_of_a_word_do_not_depend_on_the_words_around_it() -> None:
 
 @pytest.mark.extra("diffusion")  # for transformers and accelerate
 def test_text_with_the_trainer() -> None:
-    extras.load("diffusion", "transformers")
-    extras.load("dev", "vaderSentiment")
     space = run("text.py", "text_with_trainer.py")
     assert isinstance(space["model"], emoreg.RegulatedClassifier)
     assert space["model"].get_parameter("regulation.rho").item() != 0
@@ -62,7 +58,8 @@ def test_text_with_the_trainer() -> None:
 
 @pytest.mark.extra("diffusion")
 def test_a_text_model_of_transformers_reads_a_dictionary() -> None:
-    transformers = extras.load("diffusion", "transformers")
+    import transformers
+
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     pooled = run("pooled.py")["Pooled"]
     config = transformers.BertConfig(vocab_size=32, **sizes)
@@ -82,7 +79,6 @@ def test_every_example_of_the_page_is_tested_here() -> None:
 
 @pytest.mark.extra("lightning")
 def test_a_table_with_lightning(capsys: pytest.CaptureFixture[str]) -> None:
-    extras.load("lightning", "lightning")
     logging.getLogger("lightning").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

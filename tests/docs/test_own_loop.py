@@ -13,7 +13,6 @@ import pytest
 import torch
 
 import emoreg
-import extras
 from emoreg.models.gradient_budget import GradientScale
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own-loop.md").read_text(encoding="utf-8")
@@ -80,7 +79,6 @@ def test_the_loop_of_several_processes_runs_in_a_single_one(monkeypatch: pytest.
 
 @pytest.mark.extra("lightning")
 def test_the_loop_of_lightning() -> None:
-    extras.load("lightning", "lightning")
     logging.getLogger("lightning").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about a loader without workers and a trainer without a logger
@@ -92,7 +90,6 @@ def test_the_loop_of_lightning() -> None:
 
 @pytest.mark.extra("diffusion")  # for transformers and accelerate
 def test_the_trainer_of_hugging_face() -> None:
-    extras.load("diffusion", "transformers")
     space = run("with_trainer.py")
     check(space["model"], space["trainer"].optimizer)
     assert space["logits"].shape == (8, 10)

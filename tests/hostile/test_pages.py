@@ -13,7 +13,6 @@ import pytest
 import torch
 import yaml
 
-import extras
 from emoreg.cli import main as cli
 from emoreg.config.schema import TargetSettings
 from emoreg.data.stimuli.emotion import VALENCE_AROUSAL
@@ -116,7 +115,6 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The explanation of a classifier with hostile class names, for images in files and folders of hostile names."""
     from PIL import Image
 
-    extras.load("explain", "captum")
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("explained")
     names = [name.replace("/", "∕") for name in NAMES[:3]]  # file names cannot contain a slash
@@ -137,12 +135,14 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
+@pytest.mark.extra("explain")
 def test_an_explanation_holds_hostile_names_as_text(explained: Path) -> None:
     source = explained.read_text(encoding="utf-8")
     assert_harmless(source)
     assert "<script>" in Tags(source).text and "onmouseover" in Tags(source).text
 
 
+@pytest.mark.extra("explain")
 def test_its_charts_are_valid_xml_with_hostile_names_as_text(explained: Path) -> None:
     import xml.etree.ElementTree
 
@@ -154,6 +154,7 @@ def test_its_charts_are_valid_xml_with_hostile_names_as_text(explained: Path) ->
 
 
 @needs_chromium
+@pytest.mark.extra("explain")
 def test_a_browser_runs_no_script_of_an_explanation_or_its_charts(explained: Path, tmp_path: Path) -> None:
     for number, page in enumerate((explained, *sorted(explained.parent.glob("*.svg"))[:2])):
         dom = dump_dom(page, tmp_path / str(number))

@@ -10,6 +10,7 @@ import extras
 
 nbformat = extras.load("docs", "nbformat")
 nbclient = extras.load("docs", "nbclient")
+pytestmark = pytest.mark.extra("docs")
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "notebooks" / "emotional_regulation.ipynb"

@@ -20,7 +20,6 @@ import pandas as pd
 import pytest
 
 import emoreg.runs.trackers
-import extras
 from emoreg.config.read_recipe import differences
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import StimuliSettings
@@ -380,7 +379,6 @@ def test_a_damaged_record_does_not_stop_a_run(stage2: TrainRecipe, tmp_path: Pat
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    extras.load("mlflow", "mlflow.server")
     folder = tmp_path_factory.mktemp("mlflow")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -406,6 +404,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.wait()
 
 
+@pytest.mark.extra("mlflow")
 def test_an_mlflow_server_receives_a_resumed_run(
     stage2: TrainRecipe, tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -426,10 +425,12 @@ def test_an_mlflow_server_receives_a_resumed_run(
     assert there.data.params["training.epochs"] == "3" and there.data.params["backbone.name"] == "resnet8"
 
 
+@pytest.mark.extra("mlflow")
 def test_another_local_database_gets_the_runs_that_it_lacks(
     stage2: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mlflow = extras.load("mlflow", "mlflow")
+    import mlflow
+
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store.db")
     for is_late in (False, False, True):
         if is_late:  # as if the file had been deleted and created again by something else
@@ -443,19 +444,19 @@ def test_another_local_database_gets_the_runs_that_it_lacks(
     assert len(client.search_runs([client.get_experiment_by_name("emoreg").experiment_id])) == 2
 
 
+@pytest.mark.extra("mlflow")
 def test_passwords_of_a_server_are_neither_in_the_record_nor_in_a_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    extras.load("mlflow", "mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
     assert place_of("mlflow") == "http://127.0.0.1:9 mine"
 
 
+@pytest.mark.extra("mlflow")
 def test_an_unreachable_server_costs_one_line_and_seconds(
     stage2: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    extras.load("mlflow", "mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # the discard port, where nothing listens
     told, begun = Told(), time.monotonic()
     run = train(tracked_by(stage2, "mlflow"), tmp_path / "run", progress=told)
@@ -466,10 +467,10 @@ def test_an_unreachable_server_costs_one_line_and_seconds(
 # Weights & Biases
 
 
+@pytest.mark.extra("wandb")
 def test_weights_and_biases_keeps_a_run_offline_in_the_run_folder(
     stage2: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    extras.load("wandb", "wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     run = train_in_two_goes(tracked_by(stage2, "wandb"), tmp_path / "run")
     steps: list[int] = []
@@ -496,10 +497,10 @@ def history(path: Path) -> list[int]:
     return steps
 
 
+@pytest.mark.extra("wandb")
 def test_without_a_key_weights_and_biases_neither_prompts_nor_stops_the_run(
     stage2: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    extras.load("wandb", "wandb")
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))

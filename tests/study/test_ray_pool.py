@@ -23,6 +23,7 @@ from refusing import refusal
 from study_arms import BACKBONE
 
 extras.load("ray", "ray")
+pytestmark = pytest.mark.extra("ray")
 
 MEASURED = ["mode", "experience", "seed", "status", "test_accuracy", "validation_loss", "lambda", "id"]
 

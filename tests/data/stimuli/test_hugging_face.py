@@ -22,6 +22,7 @@ from emoreg.runtime.progress import Progress
 from hub_sets import saved, split_of
 
 datasets = extras.load("hub", "datasets")
+pytestmark = pytest.mark.extra("hub")
 
 NAMES = [
     "amusement",

@@ -22,6 +22,7 @@ from hub_sets import saved, split_of
 from narrow import present
 
 datasets = extras.load("hub", "datasets")
+pytestmark = pytest.mark.extra("hub")
 
 NAMES = ["cat", "dog", "eel"]
 

@@ -24,6 +24,7 @@ from emoreg.stages.classify import train
 from trained_runs import CLASSIFIER
 
 extras.load("explain", "captum")
+pytestmark = pytest.mark.extra("explain")
 
 
 class Page(HTMLParser):

@@ -15,6 +15,7 @@ from emoreg.models.regulation import RegulatedClassifier
 from tiny_backbone import TinyBackbone
 
 extras.load("explain", "captum")
+pytestmark = pytest.mark.extra("explain")
 
 
 def classifier(

@@ -21,22 +21,22 @@ import torch
 from PIL import Image
 
 import extras
+from emoreg.cli.main import main
+from emoreg.data.images.files import File
+from emoreg.data.stimuli import diffused_emod
+from emoreg.data.stimuli.emotion import MIKELS_8, VALENCE_AROUSAL, EmotionSpace
+from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
+from emoreg.data.tools.diffusion import diffuse as module
+from emoreg.data.tools.diffusion.diffuse import diffuse, with_labels
 from emoreg.data.tools.diffusion.image_to_image import vary
+from emoreg.data.tools.diffusion.settings import DiffuseSettings
+from emoreg.errors import UserError
+from emoreg.runtime.progress import Progress
+from narrow import files
 
 diffusers = extras.load("diffusion", "diffusers")
 transformers = extras.load("diffusion", "transformers")
-
-from emoreg.cli.main import main  # noqa: E402
-from emoreg.data.images.files import File  # noqa: E402
-from emoreg.data.stimuli import diffused_emod  # noqa: E402
-from emoreg.data.stimuli.emotion import MIKELS_8, VALENCE_AROUSAL, EmotionSpace  # noqa: E402
-from emoreg.data.stimuli.stimulus_set import Labels, Stimuli  # noqa: E402
-from emoreg.data.tools.diffusion import diffuse as module  # noqa: E402
-from emoreg.data.tools.diffusion.diffuse import diffuse, with_labels  # noqa: E402
-from emoreg.data.tools.diffusion.settings import DiffuseSettings  # noqa: E402
-from emoreg.errors import UserError  # noqa: E402
-from emoreg.runtime.progress import Progress  # noqa: E402
-from narrow import files  # noqa: E402
+pytestmark = pytest.mark.extra("diffusion")
 
 QUIET = Progress(quiet=True)
 TINY = DiffuseSettings(steps=2, per_image=2, size=32, batch_size=4, device="cpu")
