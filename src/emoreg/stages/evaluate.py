@@ -30,7 +30,7 @@ from emoreg.stages.target_images import load_target
 from emoreg.training.fabric import make_fabric, place, scoring_settings
 
 
-class _Images(NamedTuple):
+class LabelledImages(NamedTuple):
     """Images to score."""
 
     table: Table
@@ -75,7 +75,7 @@ def evaluate(
     fabric = make_fabric(training)
     classifier, classes = load_classifier(run, model)
     if data is None or isinstance(data, str | Path):
-        table, name, is_own = _read(run, recipe, data, classes, progress)
+        table, name, is_own = read_labelled(run, recipe, data, classes, progress)
     else:
         table, name, is_own = _given(run, recipe.target, data, classes)
     if is_own and not recipe.target.test:
@@ -107,9 +107,9 @@ def evaluate(
     }
 
 
-def _read(
+def read_labelled(
     run: Run, recipe: TrainRecipe, data: str | Path | None, classes: tuple[str, ...], progress: Progress
-) -> _Images:
+) -> LabelledImages:
     """Read images by the name or place of a target, or the run's own; warn if these have changed."""
     target, source = recipe.target, None if data is None else str(data)
     if source is not None and not is_own_test_split(target, source) and _holds(source, run, recipe):
@@ -120,10 +120,10 @@ def _read(
         then, now = run.inputs.data.get("target"), contents_of(target)
         if then is not None and now is not None and then.sha256 != now.sha256:
             progress.warn(f"{run.folder.name}: its images have changed since it was trained: {then} then, {now} now")
-    return _Images(table, portable(str(source), run.folder), is_own or _has_checksum(table, run))
+    return LabelledImages(table, portable(str(source), run.folder), is_own or _has_checksum(table, run))
 
 
-def _given(run: Run, target: TargetSettings, data: Target, classes: tuple[str, ...]) -> _Images:
+def _given(run: Run, target: TargetSettings, data: Target, classes: tuple[str, ...]) -> LabelledImages:
     """Take the test images of a user-supplied target, if its task and classes are the run's."""
     check_target(data)
     if data.task != target.task:
@@ -137,7 +137,7 @@ def _given(run: Run, target: TargetSettings, data: Target, classes: tuple[str, .
         then, now = run.inputs.data.get("target"), contents_of_given(data)
         is_known = then is not None and now is not None
         is_own = then == now if is_known else target.name == f"{GIVEN_IMAGES}{data.train.name}"
-    return _Images(data.test, f"{GIVEN_IMAGES}{data.test.name}", is_own)
+    return LabelledImages(data.test, f"{GIVEN_IMAGES}{data.test.name}", is_own)
 
 
 def _has_checksum(table: Table, run: Run) -> bool:

@@ -9,21 +9,20 @@ from typing import Any
 
 from emoreg.config.recipe import TrainRecipe
 from emoreg.config.training import Device
-from emoreg.data.targets.target import GIVEN_IMAGES, Target, check_target
-from emoreg.errors import SettingError, UserError
+from emoreg.data.targets.target import Target
+from emoreg.errors import UserError
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.provenance import environment, package_version
 from emoreg.runs.run import WEIGHTS, Run, open_run
 from emoreg.runtime.lock import hold
 from emoreg.runtime.optional import is_installed
 from emoreg.runtime.progress import Progress, figure
-from emoreg.stages.inputs import contents_of_given
 from emoreg.suites import adversarial, calibration, corruptions, human_uncertainty, out_of_distribution, transfer
 from emoreg.suites.figures import headlines
 from emoreg.suites.options import Suite, read_suites
 from emoreg.suites.results import SuiteResult, read_result, write_result
 from emoreg.suites.scored import MORE, Scored
-from emoreg.suites.subject import Subject, open_subject
+from emoreg.suites.subject import Subject, open_subject, refuse_other_images
 from emoreg.training.fabric import resolve_precision, scoring_settings
 
 SCORERS: Mapping[str, Callable[[Subject, Any], Scored]] = {
@@ -74,7 +73,7 @@ def score_suites(
     wanted, run, progress = read_suites(suites), open_run(run), progress or Progress()
     require_scorable(run)
     if data is not None:
-        _refuse_other_images(run, data)
+        refuse_other_images(run, data)  # otherwise earlier results would be returned for other images
     missing = [suite for suite in wanted if read_result(run, suite) is None]
     if missing:
         require_libraries(missing)
@@ -106,21 +105,6 @@ def require_libraries(suites: Sequence[Suite]) -> None:
         module, package = LIBRARIES.get(suite.name, ("", ""))
         if module and not is_installed(module):
             raise UserError(f"the suite {suite.name} needs {package}: pip install {MORE}")
-
-
-def _refuse_other_images(run: Run, data: Target) -> None:
-    """Raise UserError for images that differ from those that the run was given in Python, if these are known.
-
-    Otherwise earlier results of the run would be returned for the new images.
-    """
-    check_target(data)
-    was, now = run.inputs.data.get("target"), contents_of_given(data)
-    is_given = isinstance(run.recipe, TrainRecipe) and run.recipe.target.name.startswith(GIVEN_IMAGES)
-    if is_given and was is not None and now is not None and was.sha256 != now.sha256:
-        what = f"{was.describe('images')} then, {now.describe('images')} now"
-        raise SettingError(
-            "data", f"must be what {run.folder} was trained on, with its labels and classes ({what}): give the same"
-        )
 
 
 def _score(subject: Subject, suite: Suite) -> None:

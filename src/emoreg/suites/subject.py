@@ -21,13 +21,14 @@ from emoreg.data.images.augment import normalise
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.splits import at_most
 from emoreg.data.targets import read_target
-from emoreg.data.targets.target import GIVEN_IMAGES, Target
+from emoreg.data.targets.target import GIVEN_IMAGES, Target, check_target
 from emoreg.errors import SettingError, UserError
 from emoreg.models.regulation import RegulatedClassifier, Response
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import derive_seed
 from emoreg.stages.classifier import load_classifier
+from emoreg.stages.inputs import contents_of_given
 from emoreg.stages.metrics import CHECKSUM_BYTES
 from emoreg.stages.target_images import load_target, parts_of
 from emoreg.suites.options import OtherSet
@@ -85,17 +86,22 @@ class Subject:
         """Name of the scored images in reports."""
         return "test images" if self.is_tested else "validation images"
 
-    @torch.no_grad()
     def predict(self, images: ImageSet) -> Outputs:
         """Compute the outputs for images, in their order."""
-        logits, energies, labels = [], [], []
-        for pixels, truth, _ in images.batches(torch.arange(len(images)), BATCH):
-            with self.fabric.autocast():
-                response = self.classifier.respond(normalise(pixels))
-            logits.append(response.logits.float().cpu())
-            energies.append(energy_of(response, self.classifier.mix).cpu())
-            labels.append(truth.cpu())
-        return Outputs(torch.cat(logits), torch.cat(energies), torch.cat(labels))
+        return outputs_of(self.classifier, images, self.fabric)
+
+
+@torch.no_grad()
+def outputs_of(classifier: RegulatedClassifier, images: ImageSet, fabric: Fabric) -> Outputs:
+    """Compute the outputs of a classifier in evaluation mode for images, in their order; both are on the device."""
+    logits, energies, labels = [], [], []
+    for pixels, truth, _ in images.batches(torch.arange(len(images)), BATCH):
+        with fabric.autocast():
+            response = classifier.respond(normalise(pixels))
+        logits.append(response.logits.float().cpu())
+        energies.append(energy_of(response, classifier.mix).cpu())
+        labels.append(truth.cpu())
+    return Outputs(torch.cat(logits), torch.cat(energies), torch.cat(labels))
 
 
 def energy_of(response: Response, mix: str) -> Tensor:
@@ -146,24 +152,51 @@ def open_subject(
     refuse_task(recipe.target, str(run.folder))
     final = run.final
     classifier, classes = load_classifier(run, model)
-    if data is None and recipe.target.name.startswith(GIVEN_IMAGES):
-        raise UserError(
-            f"{run.folder} was trained on images that were given in Python ({recipe.target.name}): pass them again, "
-            "emoreg.score_suites(..., data=...)"
-        )
     training = scoring_settings(recipe, run, device)
     fabric = make_fabric(training)
-    target = read_target(recipe.target, recipe.edition) if data is None else data
-    if tuple(target.classes) != classes:
-        raise UserError(f"{run.folder}: the classes of {recipe.target.name} are not those that it was trained on")
-    _, validation, test = parts_of(target, recipe)
+    _, validation, test = parts_of(target_of(run, recipe, classes, data), recipe)
     scored, held_out = (test, validation) if test is not None else (validation, None)
     assert scored is not None  # TargetSettings requires validation images if the test split stays unseen
     images = load_target(scored, recipe.target, training, fabric, progress)
-    _refuse_changed_images(run, final, images, "test" if test is not None else "validation")
+    refuse_changed_images(run, final, images, "test" if test is not None else "validation")
     rest = None if held_out is None else load_target(held_out, recipe.target, training, fabric, progress)
     classifier.freeze_encoder = False  # otherwise gradients of attacks would not flow through the encoder
     return Subject(run, recipe, place(classifier, fabric).eval(), fabric, progress, images, rest)
+
+
+def target_of(run: Run, recipe: TrainRecipe, classes: tuple[str, ...], data: Target | None = None) -> Target:
+    """Read the target of a run, or take the images that it was given in Python.
+
+    Args:
+        run: of stage 2.
+        recipe: its recipe with the current root of its images.
+        classes: the classes of its classifier.
+        data: for a run that was given its images in Python, the same images.
+
+    Raises:
+        UserError: the images are missing, are not given again, or have other classes.
+    """
+    if data is None and recipe.target.name.startswith(GIVEN_IMAGES):
+        raise UserError(
+            f"{run.folder} was trained on images that were given in Python ({recipe.target.name}): pass them again in "
+            "Python (data=)"
+        )
+    target = read_target(recipe.target, recipe.edition) if data is None else data
+    if tuple(target.classes) != classes:
+        raise UserError(f"{run.folder}: the classes of {recipe.target.name} are not those that it was trained on")
+    return target
+
+
+def refuse_other_images(run: Run, data: Target) -> None:
+    """Raise UserError for images that differ from those that the run was given in Python, if these are known."""
+    check_target(data)
+    was, now = run.inputs.data.get("target"), contents_of_given(data)
+    is_given = isinstance(run.recipe, TrainRecipe) and run.recipe.target.name.startswith(GIVEN_IMAGES)
+    if is_given and was is not None and now is not None and was.sha256 != now.sha256:
+        what = f"{was.describe('images')} then, {now.describe('images')} now"
+        raise SettingError(
+            "data", f"must be what {run.folder} was trained on, with its labels and classes ({what}): give the same"
+        )
 
 
 def other_target(subject: Subject, sets: Sequence[OtherSet], number: int) -> tuple[Target, TargetSettings]:
@@ -180,7 +213,7 @@ def other_target(subject: Subject, sets: Sequence[OtherSet], number: int) -> tup
         raise SettingError(f"sets[{number}].{key}", error.reason) from None
 
 
-def _refuse_changed_images(run: Run, final: Mapping[str, Any], images: ImageSet, split: str) -> None:
+def refuse_changed_images(run: Run, final: Mapping[str, Any], images: ImageSet, split: str) -> None:
     """Raise UserError if these are not the images that the run was scored on, by their number or checksum."""
     recorded = final.get(split) or {}
     count, checksum = recorded.get("images"), recorded.get("checksum")
