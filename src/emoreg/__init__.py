@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from emoreg.data.stimuli.emotion import EmotionSpace
     from emoreg.data.targets.target import Target
     from emoreg.errors import UserError
+    from emoreg.inference.calibrate import calibrate
     from emoreg.inference.export.export import export
     from emoreg.inference.export.hub import RegulatedModel
     from emoreg.inference.load import load_run
@@ -66,6 +67,7 @@ _HOMES = {
     "analyse": "report.contrasts",
     "build_backbone": "models.backbones",
     "build_classifier": "stages.classifier",
+    "calibrate": "inference.calibrate",
     "evaluate": "stages.evaluate",
     "export": "inference.export.export",
     "keep_moments": "models.takeover",
@@ -101,6 +103,7 @@ __all__ = [
     "analyse",
     "build_backbone",
     "build_classifier",
+    "calibrate",
     "evaluate",
     "export",
     "keep_moments",

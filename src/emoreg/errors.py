@@ -92,4 +92,4 @@ def closest(word: str, known: Iterable[str]) -> str:
 def nearest(word: str, known: Iterable[str]) -> str:
     """Like `closest`, but if no word is similar, list the known words unless they are many."""
     names = sorted(known)
-    return closest(word, names) or (f" (known: {', '.join(names)})" if len(names) <= 16 else "")
+    return closest(word, names) or (f" (known: {', '.join(names)})" if len(names) <= 20 else "")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,10 @@ def test_a_plain_classifier_says_that_it_feels_nothing(
         (["RUN", "nowhere.png"], "nowhere.png does not exist"),
         (["nowhere", "a.png"], "nowhere is not a run folder"),
         (["RUN", "a.png", "--lam", "2"], "λ is 2.0; it must lie in [0, 1]"),
+        (["RUN", "a.png", "--temperature", "0"], "temperature: must be from 0.01 to 100, not 0"),
+        (["RUN", "a.png", "--temperature", "-2"], "temperature: must be from 0.01 to 100, not -2"),
+        (["RUN", "a.png", "--temperature", "warm"], "temperature: must be calibrated or a number, not 'warm'"),
+        (["RUN", "a.png", "--temperature", "calibrated"], "has no calibration.json: fit its temperature with"),
         (["RUN", "a.png", "--experience", "nowhere"], "its stage-1 run"),
         (["RUN", "a.png", "--piktures", "x"], "unknown option '--piktures' (did you mean '--pictures'?)"),
     ],
@@ -136,3 +141,25 @@ def test_explain_writes_a_page_and_says_where(
     assert main(["explain", *given]) == 0
     assert capsys.readouterr().out.strip() == f"page: {out / 'explain.html'}"
     assert (out / "explain.html").exists()
+
+
+def test_a_run_is_calibrated_and_predicts_at_its_temperature(
+    run: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(shutil.copytree(run, tmp_path / "run"))
+    assert main(["calibrate", folder, "--device", "cpu", "--quiet"]) == 0
+    printed = capsys.readouterr().out
+    assert re.match(
+        r"temperature [\d.]+: fitted on \d+ validation images, whose NLL it changes from [\d.]+ to", printed
+    )
+    assert f"use it: emoreg predict {folder} IMAGE --temperature calibrated" in printed
+
+    given = [folder, str(photos), "--device", "cpu", "--quiet", "--temperature"]
+    temperature = json.loads((tmp_path / "run" / "calibration.json").read_text())["temperature"]
+    assert main(["predict", *given, "calibrated", "--out", str(tmp_path / "rows.csv")]) == 0
+    with (tmp_path / "rows.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["temperature"]) for row in rows] == [pytest.approx(temperature, abs=1e-6)] * 5
+    capsys.readouterr()
+    assert main(["predict", *given, "2.5"]) == 0
+    assert "regulated: probabilities at temperature 2.5" in capsys.readouterr().out

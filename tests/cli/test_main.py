@@ -119,7 +119,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["trian"], r"no command 'trian' \(did you mean 'train'\?\)"),
         (
             ["help"],
-            r"no command 'help' \(known: data, .*evaluate, .*, report, results, runs, study, suites, sweep, train\)",
+            r"no command 'help' \(known: calibrate, data, .*evaluate, .*, results, runs, study, suites, sweep, train\)",
         ),
         (["--versoin"], r"unknown option '--versoin' \(did you mean '--version'\?\)"),
         (["evaluate"], r"the following arguments are required: RUN \(see emoreg evaluate --help\)"),

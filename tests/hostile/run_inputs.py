@@ -25,7 +25,19 @@ from emoreg.config.read_recipe import recipe_yaml
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import BackboneSettings, EncoderSettings, RegulationSettings, StimuliSettings, TargetSettings
 from emoreg.config.training import TrainingSettings
-from emoreg.runs.run import CHECKPOINT, DIVERGED, ENVIRONMENT, FINAL, INPUTS, METRICS, RECIPE, SEEN, WEIGHTS, Run
+from emoreg.runs.run import (
+    CALIBRATION,
+    CHECKPOINT,
+    DIVERGED,
+    ENVIRONMENT,
+    FINAL,
+    INPUTS,
+    METRICS,
+    RECIPE,
+    SEEN,
+    WEIGHTS,
+    Run,
+)
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train
 from emoreg.stages.pretrain import pretrain
@@ -328,6 +340,15 @@ INPUT_FILES: tuple[tuple[str, Content], ...] = (
     ("no checksums", '{"data": {"target": {}}, "experience": null}'),
     ("an endless file", lambda path: path.symlink_to("/dev/zero")),
 )
+CALIBRATIONS: tuple[tuple[str, Content], ...] = (
+    ("nothing", ""),
+    ("a list", "[]"),
+    ("nested brackets", "[" * DEEP),
+    ("a temperature of 0", '{"format": 1, "temperature": 0, "fitted_on": "x", "images": 9, "nll": 1, "nll_scaled": 1}'),
+    ("a later format", '{"format": 99}'),
+    ("an endless file", lambda path: path.symlink_to("/dev/zero")),
+    ("a pipe", os.mkfifo),
+)
 RECIPES: tuple[tuple[str, Change, str], ...] = (
     ("nothing", written(RECIPE, ""), RECIPE),
     ("a list", written(RECIPE, "- a\n- b\n"), RECIPE),
@@ -485,6 +506,13 @@ def _diverged_and_seen() -> Iterator[Malformed]:
         yield Malformed("seen.bin", what, files, ("evaluate", "run", "--quiet"), SEEN)
 
 
+def _calibrations() -> Iterator[Malformed]:
+    command = ("predict", "run", "photo.png", "--temperature", "calibrated", "--quiet")
+    for what, content in CALIBRATIONS:
+        files: dict[str, Content] = {"x": copied(written(CALIBRATION, content)), "photo.png": png()}
+        yield Malformed("calibration.json", what, files, command, CALIBRATION)
+
+
 def run_inputs() -> Iterator[Malformed]:
     """Every malformed file, as input of a command that reads it."""
     quiet = ("--out", "run", "--quiet")
@@ -518,6 +546,7 @@ def run_inputs() -> Iterator[Malformed]:
         )
     for what, content in INPUT_FILES:
         yield Malformed("inputs.json", what, {"x": copied(unfinished(written(INPUTS, content)))}, resume, INPUTS)
+    yield from _calibrations()
     for what, change, place in RECIPES:
         yield Malformed("recipe of a run", what, {"x": copied(change), "photo.png": png()}, predict, place)
     for what, content in tables():

@@ -319,3 +319,28 @@ def test_bad_input_is_refused_before_anything_is_predicted(
 def test_a_lambda_outside_0_to_1_is_refused(runs: Path) -> None:
     with pytest.raises(UserError, match=r"λ is 1.5; it must lie in \[0, 1\]"):
         predict(runs / "learned", [np.zeros((4, 4, 3), np.uint8)], lam=1.5)
+
+
+@pytest.mark.parametrize("name", ["learned", "plain"])
+def test_a_temperature_changes_the_probabilities_of_the_regulated_response_alone(
+    name: str, runs: Path, photos: Path
+) -> None:
+    before = list(predict(runs / name, photos, device="cpu"))
+    after = list(predict(runs / name, photos, temperature=2.0, device="cpu"))
+    for one, other in zip(before, after, strict=True):
+        scaled = one.regulated.probabilities**0.5  # softmax(z / 2) is proportional to the root of softmax(z)
+        np.testing.assert_allclose(other.regulated.probabilities, scaled / scaled.sum(), atol=1e-5)
+        assert other.regulated.name == one.regulated.name
+        np.testing.assert_array_equal(other.non_emotional.values, one.non_emotional.values)
+        if one.emotional is not None and other.emotional is not None:
+            np.testing.assert_array_equal(other.emotional.values, one.emotional.values)
+        assert one.temperature is None and "temperature" not in one.row()
+        assert other.temperature == other.row()["temperature"] == 2
+        assert one.row().keys() == other.row().keys() - {"temperature"}
+
+
+def test_the_runs_own_temperature_is_for_lambda_as_trained(runs: Path) -> None:
+    image = np.zeros((4, 4, 3), np.uint8)
+    with pytest.raises(UserError, match="was fitted with λ as trained: leave out λ, or give a number"):
+        predict(runs / "learned", image, lam=0.5, temperature="calibrated")
+    assert next(predict(runs / "learned", image, lam=0.5, temperature=2, device="cpu")).temperature == 2

@@ -19,6 +19,7 @@ from emoreg.config.schema import Task
 from emoreg.data.images.table import Table
 from emoreg.data.targets.target import Target, scale_note
 from emoreg.errors import SettingError, UserError
+from emoreg.inference.calibrate import calibrate
 from emoreg.inference.export.export import export
 from emoreg.inference.export.hub import RegulatedModel
 from emoreg.inference.load import load_run
@@ -129,6 +130,9 @@ def test_what_needs_classes_refuses_other_tasks(runs: dict[Task, Run], task: Tas
 
     assert "a classifier that predicts one class per image" in refusal(lambda: explain(runs[task], progress=quiet))
     assert "suites score classifiers of one class" in refusal(lambda: score_suites(runs[task], ["calibration"]))
+    assert "classifiers that predict one class per image" in refusal(lambda: calibrate(runs[task], progress=quiet))
+    pixels = list(target(task).test.images)[:1]
+    assert "a temperature needs a classifier" in refusal(lambda: predict(runs[task], pixels, temperature=2))
 
 
 def test_a_run_cannot_be_scored_on_another_data_set(tmp_path: Path, rated: Path, quiet: Progress) -> None:

@@ -1,4 +1,4 @@
-"""The commands that apply a trained classifier to images: predict and explain."""
+"""The commands that apply a trained classifier to images: calibrate, predict and explain."""
 
 from __future__ import annotations
 
@@ -8,13 +8,36 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from emoreg.cli.parser import DeviceName, File, Folder, Quiet, Shown
-from emoreg.errors import UserError
+from emoreg.errors import UserError, printable
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.streams import print_line
 
 Run = Annotated[Path, Shown("RUN", "folder of a finished run of stage 2")]
 Images = Annotated[Sequence[Path], Shown("IMAGE")]
 ExperienceFolder = Annotated[Path, Shown("DIR", "the stage-1 run, if it was moved")]
+Temperature = Annotated[str, Shown("T|calibrated")]
+
+
+def calibrate(run: Run, *, data: str | None = None, device: DeviceName = "auto", quiet: Quiet = False) -> None:
+    """Fit the temperature that calibrates a classifier's probabilities.
+
+    The temperature T minimises the NLL of z / T on the run's validation images, where z are the logits (Guo et al.
+    2017). It is recorded in the run's folder (calibration.json); predict and export use it with --temperature
+    calibrated. The predicted classes stay the same.
+
+    Args:
+        data: labelled images instead of the validation images, which the run was neither trained nor tested on: a
+            target's name (cifar10), or a folder or zip of [test/]<class>/*.jpg|png
+
+    Examples:
+        emoreg calibrate runs/cifar10-resnet20-learn-e-reg-seed0
+        emoreg calibrate runs/cifar10-resnet20-learn-e-reg-seed0 --data my-photos/
+    """
+    from emoreg.inference.calibrate import calibrate as calibrate_run
+
+    calibration = calibrate_run(run, data, device, progress=Progress(quiet=quiet))
+    print(printable(f"temperature {calibration.temperature:.4g}: {calibration.origin}"))
+    print(printable(f"use it: emoreg predict {run} IMAGE --temperature calibrated"))
 
 
 def predict(
@@ -26,6 +49,7 @@ def predict(
     pictures: Folder | None = None,
     probabilities: bool = False,
     lam: Annotated[float, Shown("λ")] | None = None,
+    temperature: Temperature | None = None,
     feel_with: Literal["experience", "encoder"] = "experience",
     experience: ExperienceFolder | None = None,
     batch_size: int | None = None,
@@ -45,6 +69,8 @@ def predict(
         pictures: write a picture (PNG) of each prediction
         probabilities: include the probabilities of all classes (with --json or --out)
         lam: set λ by hand, in [0, 1]. Default: as trained
+        temperature: divide the logits of the regulated response by T, from 0.01 to 100, before the softmax; calibrated
+            takes the run's own T, from emoreg calibrate. Default: as trained
         feel_with: the features that the stage-1 head reads: experience, of the stage-1 encoder that the head was
             trained with, or encoder, of the same encoder after stage 2
         batch_size: images per batch. Default: by device
@@ -54,6 +80,7 @@ def predict(
         emoreg predict runs/cifar10-resnet20-learn-e-reg-seed0 my-photos/ --out predictions.csv
         emoreg predict runs/cifar10-resnet20-learn-e-reg-seed0 my-photos/ --json | head
         emoreg predict runs/cifar10-resnet20-learn-e-reg-seed0 cat.jpg --pictures pictures/ --lam 0.3
+        emoreg predict runs/cifar10-resnet20-learn-e-reg-seed0 cat.jpg --temperature calibrated
     """
     if json and out:
         raise UserError("--json prints and --out writes the same rows; give one of them")
@@ -83,7 +110,14 @@ def predict(
         print(json_line(prediction.row(probabilities)))
 
     predictions = predict_images(
-        loaded, sources, lam=lam, feel_with=feel_with, batch_size=batch_size, device=device, on_unreadable=skip
+        loaded,
+        sources,
+        lam=lam,
+        temperature=temperature,
+        feel_with=feel_with,
+        batch_size=batch_size,
+        device=device,
+        on_unreadable=skip,
     )
     summary, letters = Summary(), set("".join(loaded.classes))  # letters in the pictures
     writer = row_writer(out, probabilities) if out else contextlib.nullcontext(print_json if json else summary.add)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from emoreg import __version__
 from emoreg.cli.data import DATA, diffuse, pack
 from emoreg.cli.export import demo, export
-from emoreg.cli.inference import explain, predict
+from emoreg.cli.inference import calibrate, explain, predict
 from emoreg.cli.parser import Group, find, group_parser, run
 from emoreg.cli.quickstart import quickstart
 from emoreg.cli.report import power, report, results
@@ -36,6 +36,7 @@ EMOREG = Group(
         "pretrain": pretrain,
         "train": train,
         "evaluate": evaluate,
+        "calibrate": calibrate,
         "predict": predict,
         "explain": explain,
         "export": export,

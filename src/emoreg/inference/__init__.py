@@ -1,1 +1,1 @@
-"""Use of a trained classifier: predict, explain, export, demo."""
+"""Use of a trained classifier: calibrate, predict, explain, export, demo."""

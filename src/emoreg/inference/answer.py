@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -83,16 +84,38 @@ class Answer:
         return row
 
 
-def answers_of(logits: Tensor, classes: tuple[str, ...], task: Task) -> list[Answer]:
-    """Convert a batch of logits (B, K) to predictions."""
+def answers_of(logits: Tensor, classes: tuple[str, ...], task: Task, temperature: float | None = None) -> list[Answer]:
+    """Convert a batch of logits (B, K) to predictions.
+
+    Args:
+        logits: outputs of one response.
+        classes: K names.
+        task: the kind of prediction.
+        temperature: T that logits of a classification are divided by; None for none.
+    """
     match task:
         case "classification":
             values = logits.float().softmax(dim=1)
+            if temperature is not None:
+                top = values.argmax(dim=1, keepdim=True).cpu()
+                values = _at_temperature(logits.float().cpu(), top, temperature)  # nextafter is not on every device
         case "multilabel":
             values = logits.float().sigmoid()
         case "regression":
             values = logits.float()
     return [Answer(row, classes, task) for row in values.cpu().numpy()]
+
+
+def _at_temperature(logits: Tensor, top: Tensor, temperature: float) -> Tensor:
+    """The softmax of logits / T, (B, K), whose most probable class is `top` (B, 1), that of the logits.
+
+    Rounding may make the probabilities of two classes equal, as at a high T. That of `top` is then raised to the next
+    number.
+    """
+    values = (logits / temperature).softmax(dim=1)
+    largest = values.amax(dim=1, keepdim=True)
+    is_first = values.argmax(dim=1, keepdim=True) == top
+    return values.scatter(1, top, torch.where(is_first, largest, largest.nextafter(torch.ones_like(largest))))
 
 
 def by_name(names: Sequence[str], values: NDArray[np.float32]) -> dict[str, float]:

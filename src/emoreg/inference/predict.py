@@ -28,6 +28,7 @@ from emoreg.errors import UserError, shortened
 from emoreg.inference.answer import Answer, answers_of, by_name
 from emoreg.inference.evaluation import in_evaluation
 from emoreg.inference.load import EmotionReadout, LoadedRun, load_run
+from emoreg.inference.temperature import CALIBRATED, temperature_of
 from emoreg.models.folding import with_folded
 from emoreg.models.regulation import RegulatedClassifier, Response
 from emoreg.models.tasks import mix_probabilities
@@ -81,6 +82,7 @@ class Prediction:
             classification. None without an emotional branch.
         felt: the emotion that each stage-1 head reads; empty without a readout.
         fit: how the image was made square; see `TargetSettings`.
+        temperature: T that the logits of the regulated response were divided by; None for as trained.
     """
 
     image: str
@@ -91,6 +93,7 @@ class Prediction:
     lam: float | None
     felt: tuple[FeltEmotion, ...]
     fit: Fit = "crop"
+    temperature: float | None = None
 
     def row(self, with_all: bool = False) -> dict[str, Any]:
         """Plain values for JSON, rounded to six digits.
@@ -99,6 +102,8 @@ class Prediction:
             with_all: include the probabilities of all classes or labels.
         """
         row: dict[str, Any] = {"image": self.image, **self.regulated.row(with_all)}
+        if self.temperature is not None:
+            row["temperature"] = round(self.temperature, 6)
         if self.emotional is not None and self.lam is not None:
             row["lambda"] = round(self.lam, 6)
             row["non_emotional"] = self.non_emotional.row(with_all)
@@ -114,6 +119,7 @@ def predict(
     images: Images,
     *,
     lam: float | None = None,
+    temperature: float | str | None = None,
     feel_with: FeelWith = "experience",
     batch_size: int | None = None,
     device: Device = "auto",
@@ -126,6 +132,9 @@ def predict(
         images: an image, a folder or zip of images, or any number of these. An image is a path, the content of a file
             (bytes, or a file opened for reading), a Pillow image, or pixels, uint8 (H, W, 3).
         lam: λ in [0, 1] for all images, instead of the trained one; None for λ as trained.
+        temperature: T in [0.01, 100] that the regulated logits are divided by before the softmax, or "calibrated" for
+            the one that `calibrate` has fitted; the predicted classes, and the other responses, stay the same. None for
+            as trained.
         feel_with: the encoder whose features the stage-1 head reads: "experience" for the stage-1 encoder that the head
             was trained with; "encoder" for the encoder after stage 2, which the head may no longer fit.
         batch_size: images per batch; None for 256 on an accelerator and 64 on the CPU. A batch that does not fit into
@@ -135,7 +144,8 @@ def predict(
             the error.
 
     Raises:
-        UserError: unfinished run; missing or unreadable images; `lam` for a classifier without an emotional branch.
+        UserError: unfinished run; missing or unreadable images; `lam` for a classifier without an emotional branch;
+            a run without a calibration, or not of one class per image, with `temperature`.
     """
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
     lam, feel_with = typed_value(float | None, lam, "lam"), typed_value(FeelWith, feel_with, "feel_with")
@@ -146,13 +156,18 @@ def predict(
         raise UserError(f"λ is {lam}; it must lie in [0, 1]")
     if batch_size is not None and batch_size < 1:
         raise UserError(f"the batch size is {batch_size}; it must be at least 1")
-    return _predict(loaded, find_images(images), lam, feel_with, batch_size, device, on_unreadable)
+    if lam is not None and isinstance(temperature, str) and temperature == CALIBRATED:
+        raise UserError("the run's temperature was fitted with λ as trained: leave out λ, or give a number")
+    scaling = temperature_of(loaded, temperature)
+    divisor = None if scaling is None else scaling.value
+    return _predict(loaded, find_images(images), lam, divisor, feel_with, batch_size, device, on_unreadable)
 
 
 def _predict(
     loaded: LoadedRun,
     images: Sequence[Image],
     lam: float | None,
+    temperature: float | None,
     feel_with: FeelWith,
     batch_size: int | None,
     device: Device,
@@ -180,7 +195,7 @@ def _predict(
                 felt = reader.readout.read(pixels, reader.encoder)
         if lam is not None:
             response = at_lambda(response, lam, model.mix, model.task)
-        return _predictions(loaded, [(row, images[row]) for row in batch.rows], response, felt)
+        return _predictions(loaded, [(row, images[row]) for row in batch.rows], response, felt, temperature)
 
     for batch in _batches(images, (shape, readout_shape), batch_size, on_unreadable):
         with in_evaluation(model), in_evaluation(model if reader is None else reader.readout.model):
@@ -242,11 +257,15 @@ def _folded(
 
 
 def _predictions(
-    loaded: LoadedRun, images: Sequence[tuple[int, Image]], response: Response, felt: Tensor | None
+    loaded: LoadedRun,
+    images: Sequence[tuple[int, Image]],
+    response: Response,
+    felt: Tensor | None,
+    temperature: float | None,
 ) -> list[Prediction]:
     """Convert the outputs for a batch of (row, image) to predictions; `felt` is (B, ΣE)."""
     task = loaded.model.task
-    regulated = answers_of(response.logits, loaded.classes, task)
+    regulated = answers_of(response.logits, loaded.classes, task, temperature)
     non_emotional = answers_of(response.non_emotional, loaded.classes, task)
     emotional = None if response.emotional is None else answers_of(response.emotional, loaded.classes, task)
     lam = None if response.lam is None else _numpy(response.lam.expand_as(response.logits))
@@ -262,6 +281,7 @@ def _predictions(
             lam=None if lam is None else float(lam[i, regulated[i].index] if has_class else lam[i].mean()),
             felt=() if values is None else tuple(FeltEmotion(head, values[i, head.outputs]) for head in heads),
             fit=loaded.fit,
+            temperature=temperature,
         )
         for i, (row, image) in enumerate(images)
     ]

@@ -59,6 +59,9 @@ class Summary:
                     "cannot tell them apart; score it with emoreg evaluate"
                 )
             )
+        if self.first and (temperature := self.first[0].temperature) is not None:
+            name = "regulated" if loaded.model.encoder is not None else "class"
+            parts.append(Text(f"{name}: probabilities at temperature {temperature:.4g}", style="dim"))
         return Group(*parts, Text(_felt_note(loaded, feel_with), style="dim"))
 
 

@@ -11,6 +11,7 @@ from emoreg.config.recipe import TrainRecipe
 from emoreg.errors import UserError
 from emoreg.runs.catalogue import find_runs
 from emoreg.runs.run import (
+    CALIBRATION,
     CHECKPOINT,
     CONFUSION_PICTURE,
     CONFUSION_TABLE,
@@ -30,7 +31,7 @@ from emoreg.runtime.lock import FolderInUse, hold, is_trace
 
 FILES = (
     *(RECIPE, INPUTS, ENVIRONMENT, SEEN, METRICS, CHECKPOINT, WEIGHTS, FINAL, DIVERGED, RECORD, EVENTS),
-    *(CONFUSION_TABLE, CONFUSION_PICTURE),  # written by `emoreg train`
+    *(CONFUSION_TABLE, CONFUSION_PICTURE, CALIBRATION),  # written by `emoreg train` and `emoreg calibrate`
     *("wandb", "experience", "suites"),  # W&B's offline files; a copy of the stage-1 run for predict; suite scores
 )
 

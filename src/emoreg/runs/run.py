@@ -33,6 +33,7 @@ CHECKPOINT, WEIGHTS, FINAL, DIVERGED = "checkpoint.pt", "model.safetensors", "fi
 SEEN, INPUTS = "seen.bin", "inputs.json"
 EXPORT_CONFIG = "config.json"  # exists in every export, and in no run
 CONFUSION_TABLE, CONFUSION_PICTURE = "confusion.csv", "confusion.png"
+CALIBRATION = "calibration.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Run:
     | model.safetensors | the final weights; the file's metadata says how to use them |
     | final.json | the final metrics; a run is finished when this file exists |
     | diverged.json | why a run diverged; such a run has neither of the two files above |
+    | calibration.json | the temperature of the finished classifier, see `inference.temperature` |
     | tensorboard/, trackers.json | event files, and what each tracker has received |
     """
 
