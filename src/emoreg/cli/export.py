@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from emoreg.cli.inference import Temperature
 from emoreg.cli.parser import Folder, Quiet
 from emoreg.cli.report import RunsFolder
 from emoreg.runtime.progress import Progress
@@ -15,6 +16,7 @@ def export(
     *,
     to: Folder,
     format: Literal["hub", "onnx", "torch", "timm"],
+    temperature: Temperature | None = None,
     study: Folder | None = None,
     runs: RunsFolder | None = None,
     overwrite: bool = False,
@@ -32,18 +34,20 @@ def export(
             onnx: model.onnx for onnxruntime and others, needs the extra: pip install 'emoreg[export]'; torch:
             model.pt2, a torch.export program that needs only torch; timm: only the emotional encoder, as weights for
             timm
+        temperature: divide the regulated logits by T, from 0.01 to 100; calibrated takes the run's own T, from emoreg
+            calibrate. Default: as trained
         study: folder of the study whose table and main finding the card shows
         overwrite: replace files in a folder that is not empty
 
     Examples:
         emoreg export runs/cifar10-resnet20-learn-e-reg-seed0 --to my-model --format hub --study runs/cifar10-pilot
-        emoreg export runs/cifar10-resnet20-learn-e-reg-seed0 --to my-model-onnx --format onnx
+        emoreg export runs/cifar10-resnet20-learn-e-reg-seed0 --to my-model-onnx --format onnx --temperature calibrated
         emoreg export runs/experience-oasis-vit-tiny-seed0 --to my-encoder --format timm
     """
     from emoreg.inference.export.export import export as export_run
 
     Progress(quiet=quiet).detail(f"exporting {run} as {format}")
-    result = export_run(run, to, format, study, overwrite=overwrite, runs=runs)
+    result = export_run(run, to, format, study, overwrite=overwrite, runs=runs, temperature=temperature)
     files = ", ".join(sorted(path.name for path in result.folder.iterdir()))
     print(f"largest difference of the {result.compared}: {result.difference:.1e} (allowed: 1e-04)")
     print(f"done: {result.folder} ({files})")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 import sys
 import zipfile
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from emoreg.config.schema import BackboneSettings, EncoderSettings, Granularity,
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.decode import decode
 from emoreg.data.images.files import File
+from emoreg.inference.calibrate import calibrate
 from emoreg.inference.export import graphs, timm_weights
 from emoreg.inference.export.export import Format, export
 from emoreg.inference.export.graphs import (
@@ -33,6 +35,7 @@ from emoreg.inference.export.graphs import (
     save_onnx,
     save_program,
 )
+from emoreg.inference.export.hub import RegulatedModel
 from emoreg.inference.export.preparation import preparation
 from emoreg.inference.load import load_run
 from emoreg.models.regulation import RegulatedClassifier
@@ -456,3 +459,58 @@ def test_a_network_that_cannot_be_traced_is_refused_in_one_line(tmp_path: Path) 
     model.head = nn.Linear(3, 3)
     message = refusal(lambda: save_program(ExportableClassifier(model), 8, tmp_path / "model.pt2", {}))
     assert message.startswith("torch.export cannot write this network")
+
+
+@pytest.mark.parametrize("format", ["hub", pytest.param("onnx", marks=needs_onnx), "torch"])
+def test_an_exported_network_divides_its_regulated_logits_by_the_temperature(
+    format: Format, runs: Path, tmp_path: Path
+) -> None:
+    export(runs / "learned", tmp_path / "out", format, temperature=2.0)
+    network = ExportableClassifier(load_run(runs / "learned").model)
+    images = torch.randn(2, 3, 8, 8)
+    found: dict[str, Any]
+    if format == "hub":
+        found = RegulatedModel.from_pretrained(tmp_path / "out").respond(images)._asdict()
+    elif format == "onnx":
+        found = dict(zip(OUTPUTS, load_onnx(tmp_path / "out" / "model.onnx")(images), strict=True))
+    else:
+        found = dict(zip(OUTPUTS, torch.export.load(tmp_path / "out" / "model.pt2").module()(images), strict=True))
+    expected = dict(zip(OUTPUTS, network(images), strict=True))
+    assert torch.allclose(found["logits"], expected["logits"] / 2, atol=1e-4)
+    for name in ("non_emotional", "emotional"):
+        assert torch.allclose(found[name], expected[name], atol=1e-4)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["temperature"] == 2
+    fact = "the regulated logits are divided by the temperature 2, given by hand; the other outputs are as trained"
+    assert format == "hub" or fact in config["calibration"]
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert fact in card and "| Expected calibration error (15 bins), before the temperature | " in card
+
+
+def test_the_card_of_a_calibrated_network_says_what_its_temperature_was_fitted_on(
+    runs: Path, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(runs / "learned", tmp_path / "run")
+    calibration = calibrate(run, device="cpu", progress=quiet)
+    monkeypatch.setattr(Run, "final", Run(run).final | {"target": {"classes": 10, "is_published_test": True}})
+    export(run, tmp_path / "out", "hub", temperature="calibrated")
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    assert f"divided by the temperature {calibration.temperature:.4g}, {calibration.origin};" in card.text
+    assert [result.metric_type for result in card.data.eval_results] == ["accuracy"]  # ECE is that without T
+    model = RegulatedModel.from_pretrained(tmp_path / "out")
+    assert model.temperature == calibration.temperature
+    images = torch.randn(2, 3, 8, 8)
+    in_evaluation = model(images)
+    model.training = True  # its batch norms stay in evaluation mode
+    assert torch.allclose(in_evaluation * calibration.temperature, model(images), atol=1e-4)
+
+
+def test_without_a_temperature_nothing_in_an_export_mentions_one(runs: Path, tmp_path: Path) -> None:
+    formats: tuple[Format, ...] = ("hub", "torch")
+    for format in formats:
+        export(runs / "plain", tmp_path / format, format)
+        text = (tmp_path / format / "config.json").read_text() + (tmp_path / format / "README.md").read_text()
+        assert "temperature" not in text
+    assert "encoder (timm) does not have" in refusal(
+        lambda: export(runs / "learned", tmp_path / "timm", "timm", temperature=2)
+    )

@@ -104,6 +104,10 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         ({"backbone": {"name": "resnet8", "shape": 3}}, "does not describe a classifier"),
         ({"regulation": {"lam": 7}}, "regulation.lam: λ must lie in [0, 1], not 7.0"),
         ({"regulation": "learned"}, "does not describe a classifier"),
+        ({"temperature": 0}, "temperature: must be from 0.01 to 100, not 0"),
+        ({"temperature": float("nan")}, "temperature: must be from 0.01 to 100, not nan"),
+        ({"temperature": "warm"}, "temperature: must be a number, not 'warm'"),
+        ({"temperature": 2, "task": "multilabel"}, "temperature must be null for anything but a classification"),
     ],
 )
 def test_a_config_that_does_not_describe_a_classifier_is_refused(

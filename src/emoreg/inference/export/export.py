@@ -27,10 +27,19 @@ from emoreg.inference.export.graphs import (
     save_onnx,
     save_program,
 )
-from emoreg.inference.export.model_card import CARD, CONFIG, StudyFacts, classifier_card, study_facts, write_description
+from emoreg.inference.export.model_card import (
+    CARD,
+    CONFIG,
+    StudyFacts,
+    classifier_card,
+    describe_temperature,
+    study_facts,
+    write_description,
+)
 from emoreg.inference.export.preparation import preparation
 from emoreg.inference.export.timm_weights import write_encoder
 from emoreg.inference.load import LoadedRun, load_run
+from emoreg.inference.temperature import Temperature, temperature_of
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.run import RECIPE, WEIGHTS, Run, open_run
 from emoreg.runtime.safe_io import new_folder
@@ -69,6 +78,7 @@ def export(
     model: RegulatedClassifier | None = None,
     overwrite: bool = False,
     runs: Path | str | None = None,
+    temperature: float | str | None = None,
 ) -> Exported:
     """Write a run in another format with a model card (README.md), reload it, and compare the outputs.
 
@@ -81,15 +91,19 @@ def export(
         model: for a run that trained your own model: one with the same architecture; for "onnx" and "torch".
         overwrite: allow a folder that is not empty; files of the same names are replaced.
         runs: folder of the study's runs; None for its own.
+        temperature: T that the regulated logits are divided by in the exported network, as for `predict`; not for
+            "timm".
 
     Raises:
         UserError: the run is not finished; the format cannot hold it; `to` is not empty; a library is not installed;
-            the outputs differ by more than 1e-4. In each case nothing is written.
+            the run has no such temperature; the outputs differ by more than 1e-4. In each case nothing is written.
     """
     format, folder, to = typed_value(Format, format, "format"), open_run(run).folder, path_of(to, "to")
     if format == "timm":
         if study is not None:
             raise UserError("--study is for the card of a classifier; leave it out when exporting an encoder (timm)")
+        if temperature is not None:
+            raise UserError("--temperature is for logits, which an encoder (timm) does not have; leave it out")
         with _output_folder(to, overwrite) as temporary:
             return Exported(to, *write_encoder(folder, temporary))
     if Run(folder).stage == 1:
@@ -99,11 +113,12 @@ def export(
             f"{folder} trained a model of your own, which config.json cannot describe: export onnx or torch"
         )
     loaded = load_run(folder, model=model)
+    scaling = temperature_of(loaded, temperature)
     facts = None if study is None else study_facts(study, folder, runs)
     with _output_folder(to, overwrite) as temporary:
         if format == "hub":
-            return Exported(to, *_write_hub(loaded, temporary, facts))
-        return Exported(to, *_write_graph(loaded, temporary, facts, format))
+            return Exported(to, *_write_hub(loaded, temporary, facts, scaling))
+        return Exported(to, *_write_graph(loaded, temporary, facts, scaling, format))
 
 
 @contextlib.contextmanager
@@ -127,10 +142,13 @@ def _output_folder(to: Path, overwrite: bool) -> Iterator[Path]:
         raise UserError(f"cannot write {to}: {error.strerror or error}") from None
 
 
-def _write_hub(loaded: LoadedRun, folder: Path, study: StudyFacts | None) -> tuple[float, str]:
+def _write_hub(
+    loaded: LoadedRun, folder: Path, study: StudyFacts | None, scaling: Temperature | None
+) -> tuple[float, str]:
     from emoreg.inference.export.hub import RegulatedModel
 
-    model = RegulatedModel.of(loaded)
+    network = _exportable(loaded, scaling)
+    model = RegulatedModel.of(loaded, network.temperature)
     files = {WEIGHTS: "weights", CONFIG: "architecture, classes, input size, normalisation, kind of λ"}
     use = (
         "from emoreg import RegulatedModel\n\n"
@@ -138,20 +156,30 @@ def _write_hub(loaded: LoadedRun, folder: Path, study: StudyFacts | None) -> tup
         'response = model.respond(model.prepare(["photo.jpg"]))  # .logits, .non_emotional, .emotional, .lam\n'
         f"print({SHOWN[loaded.model.task]}, response.lam)"
     )
-    model.card = classifier_card(loaded, use, files, study)
+    model.card = classifier_card(loaded, use, files, study, scaling)
     model.save_pretrained(folder)
     with contextlib.redirect_stdout(None):  # the mixin prints where it loads from
         again = RegulatedModel.from_pretrained(str(folder))
-    difference = max_difference(ExportableClassifier(loaded.model), ExportableClassifier(again), loaded.image_size)
+    difference = max_difference(network, ExportableClassifier(again), loaded.image_size)
     return difference, "logits of the reloaded model"
 
 
+def _exportable(loaded: LoadedRun, scaling: Temperature | None) -> ExportableClassifier:
+    return ExportableClassifier(loaded.model, None if scaling is None else scaling.value)
+
+
 def _write_graph(
-    loaded: LoadedRun, folder: Path, study: StudyFacts | None, format: Literal["onnx", "torch"]
+    loaded: LoadedRun,
+    folder: Path,
+    study: StudyFacts | None,
+    scaling: Temperature | None,
+    format: Literal["onnx", "torch"],
 ) -> tuple[float, str]:
     """Write a network that is used without emoreg, with config.json and its card."""
-    network, size = ExportableClassifier(loaded.model).eval(), loaded.image_size
+    network, size = _exportable(loaded, scaling).eval(), loaded.image_size
     metadata, names = _metadata(loaded, network), ", ".join(network.names)
+    if scaling is not None:
+        metadata |= {"temperature": scaling.value, "calibration": describe_temperature(scaling)}
     again: Callable[[Tensor], Sequence[Tensor]]
     if format == "onnx":
         path, library, compared = folder / "model.onnx", "onnxruntime", "outputs of onnxruntime"
@@ -172,7 +200,7 @@ def _write_graph(
     difference = max_difference(network, again, size)
     use = preparation(size, f"import {library}", loaded.fit) + code
     files = {path.name: content, CONFIG: "classes, input size, normalisation, names of the outputs"}
-    write_description(folder, metadata, classifier_card(loaded, use, files, study))
+    write_description(folder, metadata, classifier_card(loaded, use, files, study, scaling))
     return difference, compared
 
 

@@ -29,20 +29,26 @@ class ExportableClassifier(nn.Module):
     """A regulated classifier whose outputs are plain tensors with the batch dimension first.
 
     Maps normalised images, float32 (B, 3, S, S), to OUTPUTS: logits, non_emotional and emotional (B, K), and lam
-    (B, 1), or (B, K) with one λ per class. Without an emotional branch only the first two exist, and are equal.
+    (B, 1), or (B, K) with one λ per class. Without an emotional branch only the first two exist, and are equal but for
+    the temperature.
+
+    Args:
+        classifier: in evaluation mode.
+        temperature: T that `logits` are divided by; None for none.
     """
 
-    def __init__(self, classifier: RegulatedClassifier) -> None:
+    def __init__(self, classifier: RegulatedClassifier, temperature: float | None = None) -> None:
         super().__init__()
-        self.classifier = classifier
+        self.classifier, self.temperature = classifier, temperature
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Compute the outputs listed in `names`."""
         response = self.classifier.respond(images)
+        logits = response.logits if self.temperature is None else response.logits / self.temperature
         if response.emotional is None or response.lam is None:
-            return response.logits, response.non_emotional
+            return logits, response.non_emotional
         lam = response.lam.expand(images.shape[0], -1)  # len(images) would fix the batch size
-        return response.logits, response.non_emotional, response.emotional, lam
+        return logits, response.non_emotional, response.emotional, lam
 
     @property
     def names(self) -> tuple[str, ...]:

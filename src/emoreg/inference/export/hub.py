@@ -21,8 +21,10 @@ from emoreg.errors import SettingError, UserError, is_plain, shortened
 from emoreg.inference.export.model_card import CARD, CONFIG
 from emoreg.inference.load import LoadedRun
 from emoreg.inference.predict import Images, find_images
+from emoreg.inference.temperature import checked_temperature
 from emoreg.models.backbones import build_backbone
-from emoreg.models.regulation import RegulatedClassifier
+from emoreg.models.gradient_budget import GradientScale
+from emoreg.models.regulation import RegulatedClassifier, Response
 from emoreg.runs.readers import refuse_non_finite
 from emoreg.runs.run import WEIGHTS
 from emoreg.runtime.safe_io import read_bounded, read_json, require_regular
@@ -62,6 +64,7 @@ class RegulatedModel(
         std: standard deviation of each colour, of values in [0, 1]; the pixels are divided by it.
         fit: how images are made square; see `TargetSettings`.
         task: what is predicted, as for `RegulatedClassifier`. If not classes, `classes` names the labels or values.
+        temperature: T in [0.01, 100] that the regulated logits are divided by in evaluation mode; None for none.
         unknown: keys of a config.json from a later version; refused.
 
     Raises:
@@ -80,6 +83,7 @@ class RegulatedModel(
         std: Sequence[float] = STD,
         fit: Fit = "crop",
         task: Task = "classification",
+        temperature: float | None = None,
         **unknown: object,
     ) -> None:
         try:
@@ -87,6 +91,9 @@ class RegulatedModel(
                 raise ValueError(f"unknown key '{shortened(next(iter(unknown)))}'; a later emoreg may have written it")
             _check_classes(classes)
             _check_input(image_size, mean, std, fit)
+            if temperature is not None and task != "classification":
+                raise ValueError("temperature must be null for anything but a classification")
+            temperature = None if temperature is None else checked_temperature(temperature)
             settings = _settings("regulation", RegulationSettings(), regulation or {})
             super().__init__(
                 build_backbone(_architecture_of("backbone", backbone), image_size),
@@ -103,11 +110,19 @@ class RegulatedModel(
             raise UserError(f"config.json does not describe a classifier: {shortened(str(error), 300)}") from None
         self.classes, self.image_size = tuple(classes), image_size
         self.mean, self.std, self.fit = tuple(mean), tuple(std), fit
+        self.temperature = temperature
+        if temperature is None and isinstance(self._hub_mixin_config, dict):
+            self._hub_mixin_config.pop("temperature", None)  # versions of emoreg without this key read it then
         self.card: str | None = None  # the text of README.md
 
     @classmethod
-    def of(cls, loaded: LoadedRun) -> RegulatedModel:
-        """Build the classifier of a run with its weights, in evaluation mode."""
+    def of(cls, loaded: LoadedRun, temperature: float | None = None) -> RegulatedModel:
+        """Build the classifier of a run with its weights, in evaluation mode, with its logits divided by a temperature.
+
+        Args:
+            loaded: the run.
+            temperature: T; None for none.
+        """
         recipe = loaded.recipe
         mode = recipe.regulation.mode
         model = cls(
@@ -121,9 +136,19 @@ class RegulatedModel(
             std=list(STD),
             fit=loaded.fit,
             task=loaded.model.task,
+            temperature=temperature,
         )
         model.load_state_dict(loaded.model.state_dict())
         return model.eval()
+
+    def respond(
+        self, images: Any, emotional_features: Tensor | None = None, scale: GradientScale | None = None
+    ) -> Response:
+        """As `RegulatedClassifier.respond`; in evaluation mode the regulated logits are divided by `temperature`."""
+        response = super().respond(images, emotional_features, scale)
+        if self.temperature is None or self.training:
+            return response
+        return response._replace(logits=response.logits / self.temperature)
 
     def prepare(self, images: Images) -> Tensor:
         """Decode images, turn them upright, make them square as `fit` says, and normalise them, as in training.

@@ -27,6 +27,7 @@ from emoreg.study.arms import LABELS
 
 if TYPE_CHECKING:
     from emoreg.inference.load import LoadedRun
+    from emoreg.inference.temperature import Temperature
 
 CARD, CONFIG = "README.md", EXPORT_CONFIG
 TAGS = ["emotional-regulation", "arxiv:2606.13081"]
@@ -85,7 +86,13 @@ def study_facts(folder: Path | str, run: Path, runs: Path | str | None = None) -
     return StudyFacts(markdown(analysis.name), markdown(findings(analysis)[0]), markdown_table(analysis).strip(), arm)
 
 
-def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study: StudyFacts | None) -> str:
+def classifier_card(
+    loaded: LoadedRun,
+    use: str,
+    files: Mapping[str, str],
+    study: StudyFacts | None,
+    temperature: Temperature | None = None,
+) -> str:
     """Render README.md of a classifier: YAML metadata for the Hub, then Markdown.
 
     Args:
@@ -93,6 +100,7 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
         use: Python code that loads and uses the classifier.
         files: name and description of each file beside the card.
         study: results of a study, if any.
+        temperature: what the exported network divides its logits by, if anything.
 
     Raises:
         UserError: final.json of the run is damaged.
@@ -102,7 +110,7 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
     split = "test" if recipe.target.test else "validation"  # an exploration leaves the test split unseen
     try:
         measured = final[split] or {}
-        rows = _rows(recipe, final, measured, split.capitalize())
+        rows = _rows(recipe, final, measured, split.capitalize(), is_scaled=temperature is not None)
         # Of a gate, old runs have in final["lambda"] its value at features of zero; `measured` always has the mean.
         lam = [measured["lambda"]] if recipe.regulation.granularity == "per_sample" else final["lambda"]
     except (KeyError, TypeError) as error:
@@ -115,12 +123,16 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
         tags=[*PIPELINES[task], *TAGS],
     )
     if _is_published_test(recipe, final, split):
-        metadata.model_name, metadata.eval_results = _name(loaded.folder), _model_index(loaded, measured)
+        results = _model_index(loaded, measured, ("accuracy",) if temperature else ("accuracy", "ece"))
+        metadata.model_name, metadata.eval_results = _name(loaded.folder), results
+    facts = [f"Target: {markdown(loaded.target)}.", *_classifier_facts(loaded, lam, split)]
+    if temperature is not None:
+        facts.append(markdown(f"{describe_temperature(temperature)}."))
     return _render(
         loaded.folder,
         metadata,
         title=f"A {_kind(recipe)} {NETWORKS[task]} {len(loaded.classes)} {OUTPUTS[task]}",
-        facts=[f"Target: {markdown(loaded.target)}.", *_classifier_facts(loaded, lam, split)],
+        facts=facts,
         use=use,
         files=files,
         rows=rows,
@@ -133,8 +145,14 @@ def classifier_card(loaded: LoadedRun, use: str, files: Mapping[str, str], study
     )
 
 
+def describe_temperature(temperature: Temperature) -> str:
+    """Say what the logits of an exported network are divided by, without the full stop."""
+    value = f"the temperature {temperature.value:.4g}, {temperature.origin}"
+    return f"Calibration: the regulated logits are divided by {value}; the other outputs are as trained"
+
+
 def _rows(
-    recipe: TrainRecipe, final: Mapping[str, Any], measured: Mapping[str, Any], title: str
+    recipe: TrainRecipe, final: Mapping[str, Any], measured: Mapping[str, Any], title: str, is_scaled: bool
 ) -> list[tuple[str, str]]:
     """Names and values in the table of numbers; `measured` is the part of final.json on the split called `title`."""
     outcome = OUTCOMES[recipe.target.task]
@@ -149,7 +167,8 @@ def _rows(
             value = f"{100 * measured[name]:.2f} %" if outcome.unit == "%" else f"{measured[name]:.4f}"
             rows.append((f"{title} {outcome.words}{response}", value))
     if outcome.is_counted:
-        rows.append(("Expected calibration error (15 bins)", f"{measured['ece']:.4f}"))
+        before = ", before the temperature" if is_scaled else ""
+        rows.append((f"Expected calibration error (15 bins){before}", f"{measured['ece']:.4f}"))
     return [
         *rows,
         (f"{title} images", f"{measured['images']:,}"),
@@ -179,18 +198,19 @@ def _is_published_test(recipe: TrainRecipe, final: Mapping[str, Any], split: str
     return is_whole and split == "test" and recipe.target.classes is None
 
 
-def _model_index(loaded: LoadedRun, measured: Mapping[str, float]) -> list[EvalResult]:
-    """The results that the Hub compares with those of other models."""
+def _model_index(loaded: LoadedRun, measured: Mapping[str, float], metrics: Sequence[str]) -> list[EvalResult]:
+    """The results that the Hub compares with those of other models, by their keys in final.json."""
+    names = {"accuracy": "accuracy", "ece": "expected calibration error"}
     return [
         EvalResult(
             task_type="image-classification",
             dataset_type=loaded.recipe.target.name.removeprefix("hf:"),
             dataset_name=loaded.target,
             dataset_split="test",
-            metric_type=metric,
+            metric_type=names[key],
             metric_value=round(measured[key], 6),
         )
-        for metric, key in (("accuracy", "accuracy"), ("expected calibration error", "ece"))
+        for key in metrics
     ]
 
 
