@@ -90,6 +90,14 @@ def test_without_validation_images_other_labelled_images_are_asked_for(
     assert (found.fitted_on, found.images) == ("images of mine", 20)
 
 
+def test_an_exploration_is_calibrated_on_all_of_its_validation_images(tmp_path: Path, quiet: Progress) -> None:
+    target = dataclasses.replace(CLASSIFIER.target, validation=0.5, test=False)
+    run = train(dataclasses.replace(CLASSIFIER, target=target), tmp_path / "run", progress=quiet)
+    found = calibrate(run, device="cpu", progress=quiet)
+    assert found.images == run.final["images"]["validation"]
+    assert found.nll == pytest.approx(run.final["validation"]["loss"], abs=1e-5)
+
+
 def test_images_that_the_run_was_trained_or_tested_on_are_refused(run: Path, tmp_path: Path, quiet: Progress) -> None:
     assert "digits holds the test images of" in refusal(lambda: calibrate(run, "digits", "cpu", progress=quiet))
     recipe = Run(run).recipe
