@@ -255,3 +255,18 @@ def test_a_stage_1_run_that_starts_from_trained_weights_prints_a_line(tmp_path: 
         pretrain(recipe, tmp_path / name, progress=heard, encoder=encoder)
     lines = [line for line in heard.lines if "starts from" in line]
     assert lines == [f"b starts from the weights that {tmp_path / 'a'} left in encoder: build a new one for each run"]
+
+
+def test_weights_that_have_changed_between_the_first_and_the_last_parameter_are_no_longer_a_runs(
+    recipe: TrainRecipe, tmp_path: Path, quiet: Progress
+) -> None:
+    run = train(recipe, tmp_path / "a", felt(None), quiet)
+    load_run(run, model=(model := felt(None)))
+    again, changed = (copy.deepcopy(model) for _ in range(2))
+    with torch.no_grad():
+        for trunk in ("backbone", "encoder"):
+            changed.get_parameter(f"{trunk}.norm.weight")[2] += 1
+    for name, starting, is_told in (("b", again, True), ("c", changed, False)):
+        heard = Listening()
+        train(recipe, tmp_path / name, starting, heard)
+        assert any("starts from" in line for line in heard.lines) == is_told

@@ -21,6 +21,7 @@ from emoreg.runtime.progress import Progress
 from emoreg.stages.given_model import named_experiences
 
 EXPERIENCE, TRAINED = "emoreg_experience", "emoreg_trained_by"
+INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes per element
 
 
 class Experience(NamedTuple):
@@ -88,22 +89,22 @@ def mark_trained(model: nn.Module, run: Run, is_finished: bool = False) -> None:
         if model.encoder is not None and not model.freeze_encoder:
             networks.append(model.encoder)
     for network in networks:
-        setattr(network, TRAINED, (str(run.folder.absolute()), _digest(network) if is_finished else None))
+        setattr(network, TRAINED, (str(run.folder.absolute()), _checksums(network) if is_finished else None))
 
 
 def _trained_by(network: nn.Module) -> str | None:
     """The folder of the run that trained a network; None if there is none, or the weights have changed since."""
-    folder, digest = vars(network).get(TRAINED, (None, None))
-    return folder if digest is None or digest == _digest(network) else None
+    folder, checksums = vars(network).get(TRAINED, (None, None))
+    return folder if checksums is None or checksums == _checksums(network) else None
 
 
-def _digest(network: nn.Module) -> str:
-    """SHA-256 of the first and last parameter, which change if any other weights are loaded."""
-    parameters = [*network.parameters()]
-    digest = hashlib.sha256()
-    for parameter in (*parameters[:1], *parameters[-1:]):
-        digest.update(parameter.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def _checksums(network: nn.Module) -> tuple[int, ...]:
+    """Sums of the bits of all parameters, as integers, which are the same on every device.
+
+    A hash would need a copy on the CPU and five times as long; the sums of a ResNet-50 take 12 ms.
+    """
+    parameters = (parameter.detach() for parameter in network.parameters())
+    return tuple(int(each.view(INTEGERS[each.itemsize]).sum(dtype=torch.int64)) for each in parameters)
 
 
 def mark_loaded(model: RegulatedClassifier, run: Run) -> None:
