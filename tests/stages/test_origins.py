@@ -257,6 +257,30 @@ def test_a_stage_1_run_that_starts_from_trained_weights_prints_a_line(tmp_path: 
     assert lines == [f"b starts from the weights that {tmp_path / 'a'} left in encoder: build a new one for each run"]
 
 
+def test_a_stage_1_run_is_refused_for_an_encoder_with_other_trainable_parameters(
+    tmp_path: Path, quiet: Progress
+) -> None:
+    recipe = read_recipe(PretrainRecipe, None, STIMULI | {"training.epochs": 2})
+
+    def partly(frozen: str | None) -> TinyBackbone:
+        encoder = TinyBackbone()
+        if frozen is not None:
+            encoder.get_submodule(frozen).requires_grad_(False)
+        return encoder
+
+    with pytest.raises(InterruptedError):
+        pretrain(recipe, tmp_path / "run", progress=CutOff(), encoder=partly("conv"))
+    for _ in ("stopped", "finished"):
+        for other in (None, "norm"):
+            told = refusal(partial(pretrain, recipe, tmp_path / "run", None, quiet, partly(other)))
+            assert "holds a run with other settings (encoder: other parameters are trainable (requires_grad)" in told
+        run = pretrain(recipe, tmp_path / "run", None, quiet, partly("conv"))
+    record = json.loads((run.folder / INPUTS).read_text())
+    del record["learning"]  # as earlier versions wrote it
+    (run.folder / INPUTS).write_text(json.dumps(record))
+    assert pretrain(recipe, run.folder, None, quiet, partly(None)).final == run.final
+
+
 def test_weights_that_have_changed_between_the_first_and_the_last_parameter_are_no_longer_a_runs(
     recipe: TrainRecipe, tmp_path: Path, quiet: Progress
 ) -> None:

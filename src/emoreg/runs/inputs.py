@@ -15,7 +15,7 @@ from typing import Any
 
 from emoreg.config.contents import Contents
 from emoreg.config.read_recipe import differences
-from emoreg.config.recipe import Recipe, TrainRecipe
+from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.runtime.safe_io import require_regular
 
 EXPERIENCE = "encoder.experience"
@@ -33,7 +33,8 @@ class Inputs:
         given: the section whose images the caller supplies in Python; for messages, not recorded.
         has_model: whether the caller supplies a model; recorded as "model".
         origin: description of the origin of that model's stage-1 weights; for messages, not recorded.
-        learning: SHA-256 of the names of that model's trainable parameters; None without a model, or if unknown.
+        learning: SHA-256 of the names of the trainable parameters of a user-supplied model or stage-1 encoder; None
+            without one, or if unknown.
     """
 
     data: Mapping[str, Contents] = field(default_factory=dict)
@@ -126,7 +127,8 @@ def changes(old: Recipe, new: Recipe, before: Inputs, now: Inputs) -> tuple[list
     settings = differences(old, new, known)
     # A setting that differs may change the trainable parameters, so these are compared only if none does.
     if not settings and None not in (before.learning, now.learning) and before.learning != now.learning:
-        settings = ["model: other parameters are trainable (requires_grad) than were then"]
+        network = "encoder" if isinstance(new, PretrainRecipe) else "model"
+        settings = [f"{network}: other parameters are trainable (requires_grad) than were then"]
     return settings, lines
 
 

@@ -90,7 +90,7 @@ def pretrain(
         recipe = dataclasses.replace(recipe, backbone=architecture_of(encoder))
     elif note := stem_note(recipe.backbone, recipe.stimuli.image_size):
         progress.detail(note)
-    given, inputs = _Given(stimuli, encoder), inputs_of(recipe, stimuli)
+    given, inputs = _Given(stimuli, encoder), inputs_of(recipe, stimuli, encoder)
     was_finished = Run(path_of(out, "out")).is_finished
     run = launch(out, recipe, _pretrain, given, progress, inputs)
     if encoder is not None:
