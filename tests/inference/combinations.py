@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from torch import nn
+
 from emoreg.config.recipe import TrainRecipe, defaults
 from emoreg.config.schema import (
     BackboneSettings,
@@ -46,7 +48,7 @@ def untrained(mode: Mode, granularity: Granularity, mix: Mixing, lam: float) -> 
     """A loaded run with three classes, untrained, with random gate weights."""
     recipe = recipe_of(mode, granularity, mix, lam)
     model = build_classifier(recipe, 3).eval()
-    if model.encoder is not None and model.regulation.gate is not None:
+    if model.encoder is not None and isinstance(model.regulation.gate, nn.Linear):
         model.regulation.gate.weight.data.normal_()
     return LoadedRun(
         folder=Path("nowhere"),

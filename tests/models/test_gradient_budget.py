@@ -80,7 +80,7 @@ def pair(mode: Mode, mix: Mixing, granularity: Any = "scalar") -> tuple[Regulate
     model.head.load_state_dict(plain.head.state_dict())
     if mix != "features":
         model.emotional_head.load_state_dict(plain.head.state_dict())
-    model.regulation.eval()  # in mode random, use the mean of the draw
+    model.get_submodule("regulation").eval()  # in mode random, use the mean of the draw
     if mode == "random_learned":  # set the λ that seed 3 drew to its expected start
         assert abs(model.regulation.rho.sigmoid().mean().item() - 0.5) > 0.05
         nn.init.zeros_(model.regulation.rho)
@@ -239,11 +239,11 @@ def test_lambda_gets_the_gradient_of_the_mixture_with_weight_one(mix: Mixing, gr
     model, _ = pair("learned", mix, granularity)
     nn.init.normal_(model.get_parameter("encoder.conv1.weight"))  # responses that differ, or λ has no gradient
     gradients(model, LossWeights(1, 0, 0), UNSCALED)
-    expected = {name: present(p.grad).clone() for name, p in model.regulation.named_parameters()}
+    expected = {name: present(p.grad).clone() for name, p in model.get_submodule("regulation").named_parameters()}
     assert all(gradient.abs().sum() > 0 for gradient in expected.values())
     weights = LossWeights(a, 0.75, 0.75)
     gradients(model, weights, matched_scale(weights, LAM))
-    for name, parameter in model.regulation.named_parameters():
+    for name, parameter in model.get_submodule("regulation").named_parameters():
         check(parameter.grad, expected[name])
 
 

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from emoreg.config.loss import LossWeights
 from emoreg.config.schema import Granularity
 from emoreg.errors import SettingError
-from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
+from emoreg.models.regulation import Holdable, RegulatedClassifier, Response, regulation_loss
 from emoreg.models.regulation_loss import RegulationLoss
 from emoreg.models.tasks import disagreement, mix_probabilities
 from narrow import present
@@ -97,7 +97,7 @@ def test_granularity_gives_lambda_its_shape(
 def test_per_sample_gate_starts_as_the_scalar_and_then_distinguishes_samples(images: Tensor) -> None:
     model = classifier(granularity="per_sample", lam=0.3).eval()
     assert_close(model.respond(images).lam, torch.full((5, 1), 0.3))
-    nn.init.normal_(present(model.regulation.gate).weight)
+    nn.init.normal_(model.get_parameter("regulation.gate.weight"))
     assert len(present(model.respond(images).lam).unique()) == 5
 
 
@@ -334,13 +334,15 @@ def test_meaningless_combinations_are_refused(options: dict[str, Any], message: 
 @pytest.mark.parametrize("granularity", get_args(Granularity))
 def test_a_held_lambda_keeps_its_value_and_gets_no_gradient(granularity: Granularity, images: Tensor) -> None:
     model, answers = classifier(granularity=granularity).train(), list[Tensor]()
+    regulation = model.regulation
+    assert isinstance(regulation, Holdable)
     for is_held in (True, False):
         model.zero_grad()
-        model.regulation.hold(is_held)
+        regulation.hold(is_held)
         torch.manual_seed(0)  # of the dropout
         answers.append(model(images))
         answers[-1].square().sum().backward()
-        for parameter in model.regulation.parameters():
+        for parameter in regulation.parameters():
             assert parameter.grad is not None and bool(parameter.grad.any()) != is_held
         assert all(parameter.grad is not None for parameter in model.parameters())
     assert torch.equal(*answers)
@@ -392,13 +394,14 @@ def test_bf16_autocast_gives_the_same_answer_within_its_precision(images: Tensor
 
 
 def test_lambda_and_both_gates_are_exempt_from_weight_decay() -> None:
-    assert classifier(granularity="per_sample").regulation.no_weight_decay() == {"rho", "gate.weight"}
+    exempt = {"regulation.rho", "regulation.gate.weight"}
+    assert classifier(granularity="per_sample").no_weight_decay() == exempt
 
 
 def test_a_constant_lambda_is_stored_as_itself_and_read_from_its_log_odds_too() -> None:
     for lam in (0.0, 0.25, 1.0):
         model = classifier(mode="fixed", lam=lam)
-        assert model.regulation.state_dict() == {"lam": torch.tensor([[lam]])}
+        assert model.get_submodule("regulation").state_dict() == {"lam": torch.tensor([[lam]])}
         assert model.lam is not None and model.lam.item() == lam
         other = classifier(mode="fixed", lam=0.5)
         old = {name.replace("regulation.lam", "regulation.rho"): value for name, value in model.state_dict().items()}

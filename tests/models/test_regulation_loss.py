@@ -251,3 +251,41 @@ def test_logits_are_refused_with_what_gives_a_response() -> None:
         SettingError, match=r"response: must be a Response, not logits; classifier\(images, whole=True\)"
     ):
         Loss(model)(model(images()), LABELS)
+
+
+class HalfBySample(nn.Module):
+    """A user-supplied regulation without attributes."""
+
+    def forward(self, features: Tensor, emotional_features: Tensor) -> Tensor:
+        return torch.zeros(len(features), 1)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "missing"),
+    [
+        ({}, "expected_start, gate, rho"),
+        ({"expected_start": 0.5, "gate": None}, "rho"),
+        ({"expected_start": 0.5, "rho": torch.zeros(1, 1)}, "gate"),
+        ({"gate": nn.Identity()}, "expected_start"),
+    ],
+)
+def test_a_user_supplied_regulation_that_is_incomplete_is_refused_with_what_it_lacks(
+    attributes: dict[str, Any], missing: str
+) -> None:
+    model, regulation = classifier(), HalfBySample()
+    for name, value in attributes.items():
+        setattr(regulation, name, value)
+    model.add_module("regulation", regulation)
+    reason = f"^classifier: has a regulation, a HalfBySample, without {missing}; docs/extend.md"
+    with pytest.raises(SettingError, match=reason):
+        RegulationLoss(model)
+
+
+def test_a_user_supplied_regulation_is_complete_with_a_gate_or_a_constant_lambda() -> None:
+    for attributes in ({"gate": nn.Identity()}, {"gate": None, "lam": torch.full((1, 1), 0.5)}):
+        model, regulation = classifier(), HalfBySample()
+        for name, value in {"expected_start": 0.5, **attributes}.items():
+            setattr(regulation, name, value)
+        model.add_module("regulation", regulation)
+        RegulationLoss(model)(model(images(), whole=True), LABELS).backward()
+        assert model.lam is attributes.get("lam")

@@ -20,7 +20,7 @@ def regulated() -> RegulatedClassifier:
 
 def log_odds(model: RegulatedClassifier, make: Callable[[list[nn.Parameter]], Optimizer], warmup: float) -> list[float]:
     """ρ after each step, all of which would increase it."""
-    optimizer = make([model.regulation.rho])
+    optimizer = make([model.get_parameter("regulation.rho")])
     kept, features = list[float](), torch.zeros(1, 1)
     model.train()
     with warming_up(model, warmup) as prepare:
@@ -49,9 +49,9 @@ def test_lambda_is_let_go_when_a_training_is_stopped_while_it_is_held() -> None:
     with pytest.raises(KeyboardInterrupt), warming_up(model, 0.5) as prepare:
         assert prepare is not None
         prepare(0.1, SGD(model.parameters(), lr=0.1))
-        assert model.regulation.pace.item() == 0
+        assert model.get_buffer("regulation.pace").item() == 0
         raise KeyboardInterrupt
-    assert model.regulation.pace.item() == 1
+    assert model.get_buffer("regulation.pace").item() == 1
 
 
 def test_without_a_warm_up_or_a_second_network_nothing_is_called() -> None:

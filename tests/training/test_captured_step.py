@@ -21,7 +21,7 @@ from emoreg.config.schema import Mode
 from emoreg.config.training import Precision, TrainingSettings
 from emoreg.errors import SettingError
 from emoreg.models import loss_inputs
-from emoreg.models.regulation import RegulatedClassifier
+from emoreg.models.regulation import Holdable, RegulatedClassifier
 from emoreg.training.captured_step import WARM_UP, CapturedStep, _Captured, make_step
 from emoreg.training.step import TrainState, train_step, why_uncaptured
 
@@ -154,11 +154,13 @@ def test_a_step_has_the_same_bits_whether_it_is_replayed_or_not(optimizer: Optim
 def test_a_learned_lambda_is_held_and_released_between_replays() -> None:
     state = state_of(ADAMW, FLOAT)
     assert isinstance(state.model, RegulatedClassifier)
+    regulation = state.model.regulation
+    assert isinstance(regulation, Holdable)
     step, kept = CapturedStep(state, Noting()), list[float]()
     for number, batch in enumerate(batches(WARM_UP + 6)):
-        state.model.regulation.hold(number < WARM_UP + 3)
+        regulation.hold(number < WARM_UP + 3)
         step(batch)
-        kept.append(state.model.regulation.rho.item())
+        kept.append(regulation.rho.item())
     assert kept[: WARM_UP + 3] == [0.0] * (WARM_UP + 3)
     assert len({0.0, *kept[WARM_UP + 3 :]}) == 4
 

@@ -14,8 +14,8 @@ classification and regression work in the same way (ours, `models.tasks`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,40 @@ class Response(NamedTuple):
     non_emotional: Tensor  # z_n
     emotional: Tensor | None  # z_e; None without an emotional branch
     lam: Tensor | None  # λ, broadcastable to (B, K): (1, 1), (1, K), (B, 1) or (B, K)
+
+
+class RegulationLike(Protocol):
+    """What a classifier reads of its `regulation`: a `Regulation`, or a module of your own with these attributes.
+
+    A module may also have `no_weight_decay()`, as any other, and `hold(is_held)` (see `Holdable`). A constant λ may be
+    the attribute `lam` (1, 1) instead of `rho`.
+    """
+
+    @property
+    def expected_start(self) -> float:
+        """λ₀, for which a matched budget scales the gradients of both branches."""
+
+    @property
+    def gate(self) -> nn.Module | None:
+        """None if λ is the same for all images; anything else if each has its own, and `rho` is not read."""
+
+    @property
+    def rho(self) -> Tensor:
+        """The log-odds of λ in evaluation, (1, 1) or (1, K)."""
+
+    def __call__(self, features: Tensor, emotional_features: Tensor) -> Tensor:
+        """The log-odds of λ, broadcastable to (B, K), of features (B, D) and (B, De)."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """As every module's."""
+
+
+@runtime_checkable
+class Holdable(Protocol):
+    """A regulation whose training can be suspended, as a warm-up of λ does."""
+
+    def hold(self, is_held: bool) -> None:
+        """Suspend the training of λ, or resume it; λ keeps its value meanwhile."""
 
 
 class Regulation(nn.Module):
@@ -154,7 +188,7 @@ class RegulatedClassifier(nn.Module):
             widths.
     """
 
-    regulation: Any  # a Regulation, or a user-supplied module as in docs/extend.md, "A mode"
+    regulation: RegulationLike  # may be replaced, as in docs/extend.md, "A mode"
 
     if TYPE_CHECKING:  # the types that nn.Module.__call__ hides
 
@@ -296,7 +330,8 @@ class RegulatedClassifier(nn.Module):
         """λ in evaluation, (1, 1) or (1, K). None without an emotional branch, or if each sample has its own λ."""
         if self.encoder is None or self.regulation.gate is not None:
             return None
-        return self.regulation.rho.detach().sigmoid() if self.mode in LEARNED else self.regulation.lam
+        constant: Tensor | None = getattr(self.regulation, "lam", None)
+        return self.regulation.rho.detach().sigmoid() if constant is None else constant
 
 
 def _check_classifier(classifier: RegulatedClassifier, seed: int, is_shared: bool) -> None:

@@ -97,8 +97,10 @@ class RegulationLoss(nn.Module):
 
 
 def require_classifier(classifier: Any, key: str) -> None:
-    """Raise SettingError for `key` unless the argument is a regulated classifier."""
+    """Raise SettingError for `key` unless the argument is a regulated classifier with a complete regulation."""
     if isinstance(classifier, RegulatedClassifier):
+        if classifier.encoder is not None:
+            _require_regulation(classifier, key)
         return
     hint = ""
     inner = getattr(classifier, "module", getattr(classifier, "_orig_mod", None))  # of DDP; of torch.compile
@@ -108,3 +110,15 @@ def require_classifier(classifier: Any, key: str) -> None:
         hint = "; build one around it: emoreg.RegulatedClassifier(backbone, encoder, num_classes)"
     given = f"the class {classifier.__name__}" if isinstance(classifier, type) else f"a {type(classifier).__name__}"
     raise SettingError(key, f"must be a RegulatedClassifier, not {given}{hint}")
+
+
+def _require_regulation(classifier: RegulatedClassifier, key: str) -> None:
+    """Raise SettingError for a user-supplied regulation that lacks an attribute of `RegulationLike`."""
+    regulation = classifier.regulation
+    missing = [name for name in ("expected_start", "gate") if not hasattr(regulation, name)]
+    has_lambda = hasattr(regulation, "rho") or hasattr(regulation, "lam")
+    if not has_lambda and getattr(regulation, "gate", None) is None:
+        missing.append("rho")
+    if missing:
+        reason = f"has a regulation, a {type(regulation).__name__}, without {', '.join(missing)}"
+        raise SettingError(key, f'{reason}; docs/extend.md, "A mode", says what it needs')

@@ -10,7 +10,7 @@ from torch import nn
 from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import OWN, BackboneSettings, EncoderSettings, Granularity, RegulationSettings
 from emoreg.errors import SettingError, UserError, is_plain
-from emoreg.models.regulation import RegulatedClassifier
+from emoreg.models.regulation import Holdable, RegulatedClassifier
 from emoreg.runs.run import Run
 
 GIVEN = "given by the caller"  # value of `model` in a session of environment.json
@@ -66,7 +66,7 @@ def _refuse_meaningless(recipe: TrainRecipe, model: RegulatedClassifier) -> None
         raise SettingError("encoder.takeover", f"must be as_is {own}, not {encoder.takeover}: {hint}")
     if encoder.moments_only:
         raise SettingError("encoder.moments_only", f"must be false {own}: {hint}")
-    if warmup and model.encoder is not None and not hasattr(model.regulation, "hold"):
+    if warmup and model.encoder is not None and not isinstance(model.regulation, Holdable):
         reason = f"must be 0 with a regulation of your own that has no method hold, not {warmup:g}"
         raise SettingError("regulation.warmup", reason)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from torch.optim import Optimizer
 
-from emoreg.models.regulation import RegulatedClassifier
+from emoreg.models.regulation import Holdable, RegulatedClassifier
 from emoreg.training.loop import Prepare
 
 
@@ -23,6 +23,7 @@ def warming_up(classifier: RegulatedClassifier, share: float) -> Iterator[Prepar
         yield None
         return
     regulation = classifier.regulation
+    assert isinstance(regulation, Holdable)
 
     def prepare(share_done: float, optimizer: Optimizer) -> None:
         is_held = share_done < share

@@ -79,7 +79,7 @@ TWO_LEVELS = 2 / 255 / min(STD)  # how much rounding by Pillow and torch may dif
 def smallest(mode: Mode, granularity: Granularity, mix: Mixing, lam: float) -> RegulatedClassifier:
     encoder = None if mode == "none" else TinyBackbone(5)
     model = RegulatedClassifier(TinyBackbone(), encoder, 3, mode, granularity, mix, lam)
-    if encoder is not None and model.regulation.gate is not None:
+    if encoder is not None and isinstance(model.regulation.gate, nn.Linear):
         model.regulation.gate.weight.data.normal_()
     return model.eval()
 
