@@ -45,7 +45,7 @@ from emoreg.study.calibrate import endless_batches, noise
 from emoreg.training.captured_step import make_step
 from emoreg.training.fabric import make_fabric
 from emoreg.training.progressive_resizing import progressive_size
-from emoreg.training.step import make_state
+from emoreg.training.step import Objective, make_state
 
 AUGMENT = AugmentSettings(crop_padding=4, flip=True)
 # Each alone on top of crop and flip; together as in DeiT (Touvron et al. 2021); and all of them.
@@ -99,10 +99,10 @@ def training(
     images = noise(32, max(20, steps) * size).to(fabric.device)
     classifier = build_classifier(recipe, num_classes=10)
     constant = dataclasses.replace(recipe, optimizer=dataclasses.replace(recipe.optimizer, schedule="constant"))
-    loss_of = classification_loss(classifier, images, recipe)
-    state = make_state(fabric, classifier, loss_of, constant, size, steps=10**9)
-    step = make_step(state, recipe.training)
-    state.objective.train()
+    objective = Objective(classifier, classification_loss(classifier, images, recipe))
+    state = make_state(fabric, objective, constant, size, steps=10**9)
+    step = make_step(state)
+    state.loss_module.train()
     batches = endless_batches(images, size, recipe.augment)
 
     def work() -> float:

@@ -16,7 +16,7 @@ from emoreg.models.regulation import RegulatedClassifier
 from emoreg.models.regulation_loss import RegulationLoss
 from emoreg.training.captured_step import WARM_UP
 from emoreg.training.fabric import make_fabric
-from emoreg.training.step import TrainState, make_state
+from emoreg.training.step import Objective, TrainState, make_state
 from tiny_backbone import TinyBackbone
 
 STEPS = 2 * WARM_UP + 6
@@ -44,9 +44,9 @@ def state_of(
         return then(loss(model.respond(batch.images), batch.targets(3)))
 
     recipe = TrainRecipe(optimizer=optimizer, training=training)
-    groups = model.branches()
-    state = make_state(make_fabric(training), model, loss_of, recipe, 8, STEPS, clip_groups=groups)
-    state.objective.train()
+    objective = Objective(model, loss_of, clip_groups=model.branches())
+    state = make_state(make_fabric(training), objective, recipe, 8, STEPS)
+    state.loss_module.train()
     return state
 
 
@@ -62,7 +62,7 @@ def batches(count: int, size: int = 8, mixed: bool = False, device: str = "cpu")
 
 def states_of(state: TrainState) -> list[dict[str, Tensor]]:
     """The weights, their moving average, and the optimiser's state of each parameter."""
-    return [state.model.state_dict(), state.kept.state_dict(), *state.optimizer.optimizer.state.values()]
+    return [state.objective.model.state_dict(), state.kept.state_dict(), *state.optimizer.optimizer.state.values()]
 
 
 def require_equal(one: TrainState, other: TrainState) -> None:

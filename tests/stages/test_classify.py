@@ -64,6 +64,7 @@ from emoreg.stages.target_images import parts_of
 from emoreg.study.arms import REFERENCES, Reference, recipe_of
 from emoreg.training.fabric import make_fabric
 from emoreg.training.loop import fit
+from emoreg.training.step import Objective
 from listening import Listening
 from narrow import present
 from refusing import refusal
@@ -255,9 +256,9 @@ def test_a_shrunk_encoder_gets_statistics_of_training_images_before_it_trains(
 ) -> None:
     starts: list[dict[str, Tensor]] = []
 
-    def keep_start(context: Any, model: nn.Module, *rest: Any, **options: Any) -> Any:
-        starts.append({name: value.clone() for name, value in model.state_dict().items()})
-        return fit(context, model, *rest, **options)
+    def keep_start(context: Any, objective: Objective, *rest: Any, **options: Any) -> Any:
+        starts.append({name: value.clone() for name, value in objective.model.state_dict().items()})
+        return fit(context, objective, *rest, **options)
 
     monkeypatch.setattr(classify, "fit", keep_start)
     recipe = with_encoder(regulated, takeover="shrunk", frozen=True)

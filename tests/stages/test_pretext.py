@@ -47,6 +47,7 @@ from emoreg.stages.pretrain import AffectiveModel, load_encoder, pretrain
 from emoreg.stages.stimulus_mixture import SplitStimuli, split_stimuli
 from emoreg.study.arms import Arm, recipe_of
 from emoreg.training.fabric import make_fabric
+from emoreg.training.step import Objective
 from narrow import pixels
 from stopped_runs import CutOff
 
@@ -568,8 +569,8 @@ def test_every_pretext_and_the_random_encoder_start_from_the_same_weights(
 ) -> None:
     starts: list[dict[str, Tensor]] = []
 
-    def start(_context: Any, model: AffectiveModel, *_rest: Any, **_options: Any) -> Any:
-        starts.append(model.encoder.state_dict())
+    def start(_context: Any, objective: Objective, *_rest: Any) -> Any:
+        starts.append(objective.model.get_submodule("encoder").state_dict())
         raise InterruptedError
 
     monkeypatch.setattr(emoreg.stages.pretrain, "fit", start)

@@ -22,7 +22,7 @@ from emoreg.stages.classification_loss import classification_loss
 from emoreg.stages.classifier import build_classifier
 from emoreg.stages.pretrain import AffectiveModel
 from emoreg.training.fabric import make_fabric
-from emoreg.training.step import LossOf, make_state, train_step
+from emoreg.training.step import LossOf, Objective, make_state, train_step
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 EXPERIENCES = sorted(path.stem for path in (RECIPES / "experience").glob("*.yaml"))
@@ -50,7 +50,7 @@ def noise(labels: Tensor) -> ImageSet:
 def step(recipe: Recipe, model: nn.Module, loss_of: LossOf, images: ImageSet) -> None:
     """One step: its loss is finite, and every parameter that has a gradient moves."""
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
-    state = make_state(make_fabric(recipe.training), model, loss_of, recipe, COUNT, 4)
+    state = make_state(make_fabric(recipe.training), Objective(model, loss_of), recipe, COUNT, 4)
     loss = train_step(state, next(training_batches(images, COUNT, recipe.augment, 0, 0)))
     assert torch.isfinite(loss)
     moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
 
 from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import BackboneSettings, EncoderSettings, RegulationSettings
@@ -16,7 +17,6 @@ from emoreg.study import calibrate
 from emoreg.study.calibrate import CPU_BATCH, seconds_per_image
 from emoreg.study.kinds_of_run import kind_of
 from emoreg.training.step import TrainState, train_step
-from narrow import present
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainState, Batch]]:
         steps.append((state, batch))
         return train_step(state, batch, observe)
 
-    monkeypatch.setattr(calibrate, "make_step", lambda state, training: partial(step, state))
+    monkeypatch.setattr(calibrate, "make_step", lambda state: partial(step, state))
     return steps
 
 
@@ -43,16 +43,19 @@ def test_the_timed_step_is_the_one_that_trains(stage2: TrainRecipe, steps: list[
     assert {batch.images.shape[-1] for _, batch in steps} == {4, 8}
     assert {len(batch.images) for _, batch in steps} == {training.batch_size}
     state = steps[0][0]
-    assert all(other is state for other, _ in steps) and state.clip_norm == 1.0 and state.average is not None
-    assert all(parameter.grad is not None for parameter in state.model.parameters() if parameter.requires_grad)
+    assert all(other is state for other, _ in steps)
+    assert state.recipe.optimizer.clip_norm == 1.0 and state.average is not None
+    parameters = state.objective.model.parameters()
+    assert all(parameter.grad is not None for parameter in parameters if parameter.requires_grad)
 
 
 def test_a_rehearsal_is_timed_too(stage2: TrainRecipe, steps: list[tuple[TrainState, Batch]]) -> None:
     encoder, regulation = EncoderSettings(rehearsal=0.5), RegulationSettings(mode="learned")
     seconds_per_image(kind_of(dataclasses.replace(stage2, encoder=encoder, regulation=regulation)))
-    state, loss = steps[0][0], present(steps[0][0].loss)
+    model, loss = steps[0][0].objective.model, steps[0][0].objective.loss_of
+    assert isinstance(loss, nn.Module)
     rehearsed = loss.get_buffer("rehearsal.seen")
-    assert rehearsed == sum(len(batch.images) for _, batch in steps) and state.model.training
+    assert rehearsed == sum(len(batch.images) for _, batch in steps) and model.training
 
 
 def test_large_networks_on_a_cpu_are_timed_with_few_images_and_the_optimiser_counts_once_per_batch(
@@ -68,7 +71,7 @@ def test_large_networks_on_a_cpu_are_timed_with_few_images_and_the_optimiser_cou
         now[0] += 0.1  # the optimiser
         steps.append((state, batch))
 
-    monkeypatch.setattr(calibrate, "make_step", lambda state, training: partial(step, state))
+    monkeypatch.setattr(calibrate, "make_step", lambda state: partial(step, state))
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     training = dataclasses.replace(stage2.training, batch_size=100)
     kind = kind_of(dataclasses.replace(stage2, training=training))

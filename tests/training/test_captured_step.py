@@ -153,8 +153,8 @@ def test_a_step_has_the_same_bits_whether_it_is_replayed_or_not(optimizer: Optim
 
 def test_a_learned_lambda_is_held_and_released_between_replays() -> None:
     state = state_of(ADAMW, FLOAT)
-    assert isinstance(state.model, RegulatedClassifier)
-    regulation = state.model.regulation
+    assert isinstance(state.objective.model, RegulatedClassifier)
+    regulation = state.objective.model.regulation
     assert isinstance(regulation, Holdable)
     step, kept = CapturedStep(state, Noting()), list[float]()
     for number, batch in enumerate(batches(WARM_UP + 6)):
@@ -168,7 +168,7 @@ def test_a_learned_lambda_is_held_and_released_between_replays() -> None:
 def test_steps_that_cannot_be_captured_are_trained_normally_and_the_reason_is_reported() -> None:
     asked = dataclasses.replace(FLOAT, cuda_graphs=True)
     state = state_of(SGD, asked)
-    assert state.uncaptured == "there are none on cpu" and not isinstance(make_step(state, asked), CapturedStep)
+    assert state.uncaptured == "there are none on cpu" and not isinstance(make_step(state), CapturedStep)
     optimizer, gpu = state.optimizer.optimizer, torch.device("cuda")
     assert why_uncaptured(gpu, 1, optimizer, None) is None
     assert why_uncaptured(gpu, 2, optimizer, None) == "processes exchange gradients"

@@ -32,7 +32,7 @@ from emoreg.training.captured_step import WARM_UP, CapturedStep, make_step
 from emoreg.training.fabric import make_fabric
 from emoreg.training.launch import RunContext
 from emoreg.training.loop import fit
-from emoreg.training.step import TrainState, train_step
+from emoreg.training.step import Objective, TrainState, train_step
 from stopped_runs import stopped
 from tiny_backbone import TinyBackbone
 
@@ -70,7 +70,7 @@ def losses(state: TrainState, step: Callable[..., Tensor], is_replayed: bool, mi
             torch.manual_seed(number)  # of dropout and a random λ, as at the beginning of an epoch
             with torch.inference_mode():
                 state.kept.eval()(batch.images)
-            state.objective.train()
+            state.loss_module.train()
         found.append(step(batch, (lambda: None) if number == STEPS - 2 or not is_replayed else None))
     return [loss.item() for loss in found]
 
@@ -90,7 +90,7 @@ def test_replayed_steps_have_the_bits_of_steps_that_are_not(
     optimizer: OptimizerSettings, training: TrainingSettings, mode: Mode, mixed: bool
 ) -> None:
     captured, uncaptured, plain = (state_of(optimizer, training, mode) for _ in range(3))
-    steps = make_step(captured, training), CapturedStep(uncaptured)
+    steps = make_step(captured), CapturedStep(uncaptured)
     assert all(isinstance(step, CapturedStep) for step in steps)
     found = losses(captured, steps[0], True, mixed)
     assert found == losses(uncaptured, steps[1], False, mixed)
@@ -158,7 +158,7 @@ def test_a_captured_training_that_was_stopped_ends_with_the_same_bits(
         context = RunContext(
             make_fabric(training), start_run(tmp_path / name, asked), asked, lambda rows: None, Progress(quiet=True)
         )
-        kept, _ = fit(context, model, cross_entropy, image_set(128), lambda model: {})
+        kept, _ = fit(context, Objective(model, cross_entropy), image_set(128), lambda model: {})
         return kept.state_dict()
 
     whole = fit_in("whole")

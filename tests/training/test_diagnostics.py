@@ -22,6 +22,7 @@ from emoreg.training.diagnostics import (
     refuse_too_many_parts,
     refuse_without_compiler,
 )
+from emoreg.training.step import Objective
 
 LABELS = np.arange(12, dtype=np.int64)
 
@@ -110,14 +111,14 @@ def test_a_step_on_one_image_is_refused_where_batch_norm_has_maps_of_one_pixel(
     mean = small.get_buffer("1.running_mean")
     before = mean.clone()
     with pytest.raises(UserError, match=told):
-        refuse_single_images(small, loss_of, first, images, training)
+        refuse_single_images(Objective(small, loss_of), first, images, training)
     assert torch.equal(mean, before) and not small.training
-    refuse_single_images(nn.BatchNorm2d(3), loss_of, first, images, training)  # of maps of 8 x 8
+    refuse_single_images(Objective(nn.BatchNorm2d(3), loss_of), first, images, training)  # of maps of 8 x 8
     mixed = first._replace(partner_labels=torch.zeros(1), share=torch.ones(1))
     with pytest.raises(UserError, match=told):
-        refuse_single_images(small, loss_of, mixed, images, training)
+        refuse_single_images(Objective(small, loss_of), mixed, images, training)
     with pytest.raises(ValueError, match="else"):  # the number of images is not the reason
-        refuse_single_images(small, _fails, first, images, training)
+        refuse_single_images(Objective(small, _fails), first, images, training)
 
 
 def _fails(model: nn.Module, batch: Batch) -> torch.Tensor:

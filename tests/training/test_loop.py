@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from emoreg.training.checkpoint import restore
 from emoreg.training.fabric import make_fabric
 from emoreg.training.launch import RunContext
 from emoreg.training.loop import fit
-from emoreg.training.step import make_state
+from emoreg.training.step import LossOf, Objective, make_state
 from tiny_backbone import TinyBackbone
 
 K = 4
@@ -70,12 +70,19 @@ def nothing(_model: nn.Module) -> dict[str, float]:
     return {}
 
 
-def fit_in(folder: Path, model: nn.Module, asked: TrainRecipe, **changes: Any) -> tuple[nn.Module, Run]:
+def fit_in(
+    folder: Path,
+    model: nn.Module,
+    asked: TrainRecipe,
+    loss_of: LossOf = cross_entropy,
+    lr_factors: Mapping[str, float] | None = None,
+    **changes: Any,
+) -> tuple[nn.Module, Run]:
     run = start_run(folder, asked)
     fabric = changes.pop("fabric", None) or make_fabric(asked.training)
     context = RunContext(fabric, run, asked, lambda rows: None, changes.pop("progress", Progress(quiet=True)))
-    given: dict[str, Any] = {"loss_of": cross_entropy, "images": image_set(), "score": nothing}
-    kept, _ = fit(context, model, **(given | changes))
+    given: dict[str, Any] = {"images": image_set(), "score": nothing}
+    kept, _ = fit(context, Objective(model, loss_of, lr_factors or {}), **(given | changes))
     return kept, run
 
 
@@ -339,7 +346,7 @@ def test_the_choice_of_kernels_is_not_restored_from_a_checkpoint(
         assert group[setting] is own
         group[setting] = True
     run.save_checkpoint(saved)
-    state = make_state(make_fabric(asked.training), tiny_model(), cross_entropy, asked, 8, 4)
+    state = make_state(make_fabric(asked.training), Objective(tiny_model(), cross_entropy), asked, 8, 4)
     restore(run, state, 4)
     assert all(group[setting] is own for group in state.optimizer.optimizer.param_groups)
 

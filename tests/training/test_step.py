@@ -20,7 +20,7 @@ from emoreg.models.regulation import RegulatedClassifier
 from emoreg.models.regulation_loss import RegulationLoss
 from emoreg.training.fabric import make_fabric
 from emoreg.training.optim import make_average, make_optimizer, make_schedule
-from emoreg.training.step import compile_mode, make_objective, make_state, train_step
+from emoreg.training.step import Objective, compile_mode, make_loss_module, make_state, train_step
 from narrow import present
 from tiny_backbone import TinyBackbone
 
@@ -40,7 +40,7 @@ def test_compiled_code_is_replayed_as_cuda_graphs_on_a_gpu() -> None:
 def test_training_uses_the_attention_that_is_fast_on_the_device() -> None:
     vit = build_backbone(BackboneSettings("vit_tiny_patch16_224", patch_size=8), image_size=16)
     recipe = TrainRecipe(training=TrainingSettings(device="cpu", precision="bf16-mixed"))
-    make_state(make_fabric(recipe.training), vit, squared, recipe, batch_size=2, steps=1)
+    make_state(make_fabric(recipe.training), Objective(vit, squared), recipe, batch_size=2, steps=1)
     assert not any(vars(module).get("fused_attn", False) for module in vit.modules())
 
 
@@ -61,7 +61,8 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 def test_every_run_of_a_process_is_compiled_however_many_came_before(compilations: list[bool]) -> None:
     batch = Batch(torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]), torch.arange(2))
     for width in range(1, 40):  # PyTorch's default limit is 8
-        make_objective(nn.Sequential(nn.Flatten(), nn.Linear(192, width)), squared, "default", False)(batch)
+        objective = Objective(nn.Sequential(nn.Flatten(), nn.Linear(192, width)), squared)
+        make_loss_module(objective, "default", False)(batch)
     assert len(compilations) == 39
 
 
@@ -81,7 +82,7 @@ def test_compiled_code_is_reused_by_the_next_run(compilations: list[bool]) -> No
         def loss_of(model: nn.Module, batch: Batch, loss: RegulationLoss = loss) -> Tensor:
             return loss(cast(RegulatedClassifier, model).respond(batch.images), batch.labels)
 
-        compiled = make_objective(model, loss_of, "default", False)(batch)
+        compiled = make_loss_module(Objective(model, loss_of), "default", False)(batch)
         gradients = torch.autograd.grad(compiled, list(model.parameters()))
         plain = loss_of(model, batch)
         assert_close(compiled, plain)
@@ -102,7 +103,7 @@ def test_a_step_is_that_of_plain_pytorch() -> None:
     def loss_of(model: nn.Module, batch: Batch) -> Tensor:
         return F.cross_entropy(model(batch.images), batch.labels)
 
-    state = make_state(make_fabric(recipe.training), model, loss_of, recipe, batch_size=8, steps=5)
+    state = make_state(make_fabric(recipe.training), Objective(model, loss_of), recipe, batch_size=8, steps=5)
     assert state.parts.keys() == {"model", "optimizer", "schedule", "average"} and state.kept is not model
     optimizer = make_optimizer(plain, settings, {}, 8)
     schedule, average = make_schedule(optimizer, settings, 5), present(make_average(plain, 0.9))
@@ -145,7 +146,7 @@ def test_a_step_in_parts_is_that_of_the_whole_batch(parts: int) -> None:
             sizes.append(len(batch.rows))
             return F.cross_entropy(model(batch.images), batch.labels)
 
-        state = make_state(make_fabric(training), model, loss_of, recipe, batch_size=8, steps=3)
+        state = make_state(make_fabric(training), Objective(model, loss_of), recipe, batch_size=8, steps=3)
         found += [train_step(state, batch) for batch in batches]
         assert len(sizes) == 3 * accumulate and sum(sizes) == 24 and max(sizes) - min(sizes) <= 1
         assert state.schedule.last_epoch == 3  # steps of the optimiser
@@ -166,7 +167,8 @@ def test_each_group_of_parameters_is_clipped_separately(is_alone: bool) -> None:
         return 100 * loud.weight.sum() + 0.1 * quiet.weight.sum() + 7 * outside.bias.sum()
 
     groups = [list(branch.parameters()) for branch in (loud, quiet)] if is_alone else []
-    state = make_state(make_fabric(recipe.training), model, loss_of, recipe, 1, steps=1, clip_groups=groups)
+    objective = Objective(model, loss_of, clip_groups=groups)
+    state = make_state(make_fabric(recipe.training), objective, recipe, 1, steps=1)
     train_step(state, Batch(torch.zeros(1, 3, 8, 8), torch.zeros(1), torch.arange(1)))
     loud_step, quiet_step, outside_step = (
         (model.get_parameter(f"{place}") - before[place]).norm().item() for place in ("0.weight", "1.weight", "2.bias")

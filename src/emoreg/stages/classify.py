@@ -41,9 +41,10 @@ from emoreg.stages.origins import Experience, experience_record, experiences_of,
 from emoreg.stages.pretrain import experience_run
 from emoreg.stages.rehearsal import read_rehearsal
 from emoreg.stages.run_metrics import TRAINING_IMAGES, Curves, measure_and_finish
-from emoreg.stages.target_images import load_parts_of
+from emoreg.stages.target_images import TargetImages, load_parts_of
 from emoreg.training.launch import RunContext, launch
 from emoreg.training.loop import fit
+from emoreg.training.step import LossOf, Objective
 
 # The labels with which recipes name these tasks; classes have several kinds.
 LABELS_OF: Mapping[Task, TargetLabels] = {"multilabel": "multilabel", "regression": "dimensions"}
@@ -129,55 +130,47 @@ class _Given(NamedTuple):
 
 
 def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
-    model, data = given
-    fabric, run, recipe, progress = context.fabric, context.run, context.recipe, context.progress
-    target = read_target(recipe.target, recipe.edition) if data is None else with_notes_on_classes(data)
-    if context.is_leader:
-        scale = scale_note(target)
-        progress.report_notes(target.notes if scale is None else (*target.notes, scale), target.left_out)
+    recipe, model = context.recipe, given.model
+    target = _read_target(context, given.data)
     classifier, matched = (model, None) if model is not None else build_matched(recipe, len(target.classes))
     _require_outputs(classifier, target)
     experiences = experiences_of(classifier)
     images = load_parts_of(context, target)
-    if context.is_leader and images.train.pixels is not None:  # a larger set would have to be read once more
-        record_seen(run, [images.train], progress)
-    if context.is_leader and data is not None:
-        report_shared(run, images.validation, images.test, progress)
-    if images.test is not None:
-        key = "encoder.experience" if model is None else "model"
-        _refuse_leaks(context, experiences, images.test, target.train, key)
+    _check_images(context, given, experiences, images, target.train)
     if model is None:
         _finish_takeover(context, classifier, matched, images.train)
     session_model = "the recipe's" if model is None else GIVEN
     context.record_session(experience=experience_record(experiences), model=session_model)
-
-    weights = class_weights(recipe.loss.class_weights, images.train.labels, target.classes)
-    if weights is not None:
-        progress.detail(f"{run.folder.name}: {describe_class_weights(weights, target.classes)}")
-    rehearsal = read_rehearsal(recipe, fabric, progress)
-    loss_of = classification_loss(classifier, images.train, recipe, weights, rehearsal)
+    loss_of = _loss(context, classifier, images.train, target.classes)
     if model is not None:
-        warn_if_trained(run, "model", model, progress)
-        mark_trained(model, run)
+        warn_if_trained(context.run, "model", model, context.progress)
+        mark_trained(model, context.run)
+    curves = Curves(classifier, images.validation, context.fabric, target.classes)
     encoder_prefix = "backbone." if recipe.regulation.mode == "transfer" and model is None else "encoder."
-    curves = Curves(classifier, images.validation, fabric, target.classes)
     with warming_up(classifier, recipe.regulation.warmup) as prepare:
-        kept, seconds = fit(
-            context,
+        objective = Objective(
             classifier,
             loss_of,
-            images.train,
-            curves.score,
             lr_factors={encoder_prefix: recipe.encoder.lr_factor, "regulation.": recipe.regulation.lr_factor},
             clip_groups=classifier.branches() if recipe.edition > 1 else (),  # the first edition clipped all together
-            observe=curves.observe,
             own_rule=classifier.head.learn if isinstance(classifier.head, RelativeHead) else None,
             prepare=prepare,
         )
+        kept, seconds = fit(context, objective, images.train, curves.score, observe=curves.observe)
     assert isinstance(kept, RegulatedClassifier)
     if context.is_leader:
         facts = {"takeover": matched and matched._asdict(), "seconds": seconds}
         measure_and_finish(context, kept, target, images, facts)
+
+
+def _read_target(context: RunContext[TrainRecipe], data: Target | None) -> Target:
+    """Return the caller's target, or else read the recipe's; print its notes."""
+    settings, edition = context.recipe.target, context.recipe.edition
+    target = read_target(settings, edition) if data is None else with_notes_on_classes(data)
+    if context.is_leader:
+        scale = scale_note(target)
+        context.progress.report_notes(target.notes if scale is None else (*target.notes, scale), target.left_out)
+    return target
 
 
 def _require_outputs(classifier: RegulatedClassifier, target: Target) -> None:
@@ -189,20 +182,44 @@ def _require_outputs(classifier: RegulatedClassifier, target: Target) -> None:
         raise UserError(f"the model has {outputs}, the target {len(target.classes)}")
 
 
-def _refuse_leaks(
-    context: RunContext[TrainRecipe], experiences: Sequence[Experience], test: ImageSet, train: Table, key: str
+def _check_images(
+    context: RunContext[TrainRecipe],
+    given: _Given,
+    experiences: Sequence[Experience],
+    images: TargetImages,
+    train: Table,
 ) -> None:
-    """Call `refuse_leaks` for each experience; print a line for those that cannot be checked."""
+    """Record the training images; refuse test images on which an experience was trained. Only the leader does so."""
+    run, progress, test = context.run, context.progress, images.test
+    if context.is_leader and images.train.pixels is not None:  # a larger set would have to be read once more
+        record_seen(run, [images.train], progress)
+    if context.is_leader and given.data is not None:
+        report_shared(run, images.validation, test, progress)
+    if test is None:
+        return
+    key = "encoder.experience" if given.model is None else "model"
     for experience in experiences:
         if experience.is_available:
             fit_of_stage1 = experience_run(experience.folder)[1].stimuli.fit
-            refuse_leaks(experience.folder, test, train, context.progress, fit_of_stage1, key)
+            refuse_leaks(experience.folder, test, train, progress, fit_of_stage1, key)
         else:
             why = "is gone or has other weights now" if experience.is_located else "is known by its name only"
-            context.progress.say(
-                f"{context.run.folder.name}: {experience.folder} {why}: not checked whether it was trained on test "
-                f"images of {test.table.name}"
+            progress.say(
+                f"{run.folder.name}: {experience.folder} {why}: not checked whether it was trained on test images of "
+                f"{test.table.name}"
             )
+
+
+def _loss(
+    context: RunContext[TrainRecipe], classifier: RegulatedClassifier, images: ImageSet, classes: Sequence[str]
+) -> LossOf:
+    """The loss of the recipe, with its class weights and rehearsal."""
+    recipe, progress = context.recipe, context.progress
+    weights = class_weights(recipe.loss.class_weights, images.labels, classes)
+    if weights is not None:
+        progress.detail(f"{context.run.folder.name}: {describe_class_weights(weights, classes)}")
+    rehearsal = read_rehearsal(recipe, context.fabric, progress)
+    return classification_loss(classifier, images, recipe, weights, rehearsal)
 
 
 def _finish_takeover(

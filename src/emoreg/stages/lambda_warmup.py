@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from torch.optim import Optimizer
 
 from emoreg.models.regulation import Holdable, RegulatedClassifier
-from emoreg.training.loop import Prepare
+from emoreg.training.step import Prepare
 
 
 @contextlib.contextmanager
 def warming_up(classifier: RegulatedClassifier, share: float) -> Iterator[Prepare | None]:
-    """Provide the `prepare` of `fit`, which holds λ in the first steps; None without a warm-up.
+    """Provide the `prepare` of an `Objective`, which holds λ in the first steps; None without a warm-up.
 
     Args:
         classifier: to be trained. On exit its λ is released, even if training was stopped.

@@ -36,6 +36,7 @@ from emoreg.stages.probe import probe_outputs, refuse_other_outputs
 from emoreg.stages.stage1_data import GivenStimuli, load_parts, read_stage1_data
 from emoreg.training.launch import RunContext, launch
 from emoreg.training.loop import fit
+from emoreg.training.step import Objective
 
 
 class AffectiveModel(nn.Module):
@@ -144,7 +145,7 @@ def _pretrain(context: RunContext[PretrainRecipe], given: _Given) -> None:
         warn_if_trained(run, "encoder", given.encoder, progress)
         mark_trained(given.encoder, run)
     mixture = data.quotas if len(splits) > 1 else ()
-    kept, seconds = fit(context, model, task.loss_of, data.images, score, mixture=mixture)
+    kept, seconds = fit(context, Objective(model, task.loss_of), data.images, score, mixture)
     if not context.is_leader:
         return
     counts = zip(data.heads, splits, parts, validation, test, data.quotas, strict=True)

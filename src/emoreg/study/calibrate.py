@@ -28,7 +28,7 @@ from emoreg.training.captured_step import make_step
 from emoreg.training.diagnostics import refuse_single_images, refuse_without_compiler
 from emoreg.training.fabric import make_fabric
 from emoreg.training.progressive_resizing import progressive_size
-from emoreg.training.step import make_state
+from emoreg.training.step import Objective, make_state
 
 SECONDS = 0.5  # minimum time for which a kind of step is timed
 WARM_UP = {"cuda": 4}  # calls that are not timed (1 on other devices): the first ones capture CUDA graphs
@@ -54,12 +54,12 @@ def seconds_per_image(kind: TrainRecipe) -> float:
     classifier = build_classifier(kind, CLASSES)
     images = noise(size, 2 * batch_size).to(fabric.device)
     rehearsal = _rehearsal(classifier, images) if kind.encoder.rehearsal else None
-    loss_of = classification_loss(classifier, images, kind, rehearsal=rehearsal)
-    state = make_state(fabric, classifier, loss_of, kind, batch_size, steps=10**9)
-    step = make_step(state, training)
-    state.objective.train()
+    objective = Objective(classifier, classification_loss(classifier, images, kind, rehearsal=rehearsal))
+    state = make_state(fabric, objective, kind, batch_size, steps=10**9)
+    step = make_step(state)
+    state.loss_module.train()
     batches = endless_batches(images, batch_size, kind.augment)
-    refuse_single_images(classifier, loss_of, next(batches), images, training)
+    refuse_single_images(objective, next(batches), images, training)
     # With growing images, several sizes are timed, spread evenly over the training.
     points = [0.1, 0.3, 0.5, 0.7, 0.9] if training.initial_scale < 1 else [0.0]
     begun = in_optimizer = 0.0

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from emoreg.config.training import TrainingSettings
 from emoreg.data.images.batches import Batch
 from emoreg.errors import SettingError, shortened
 from emoreg.training.step import TrainState, finish_step, train_step, update
@@ -38,9 +37,9 @@ class Capture(Protocol):
         """Capture a step; return a function that replays it on the same memory and returns the same tensor."""
 
 
-def make_step(state: TrainState, training: TrainingSettings) -> Step:
+def make_step(state: TrainState) -> Step:
     """Return the training step of a state: captured if training.cuda_graphs requests it, else `train_step`."""
-    if training.cuda_graphs and state.uncaptured is None:
+    if state.recipe.training.cuda_graphs and state.uncaptured is None:
         return CapturedStep(state)
     return lambda batch, observe: train_step(state, batch, observe)
 

@@ -16,7 +16,7 @@ from emoreg.data.images.table import name_image
 from emoreg.errors import Diverged, SettingError, UserError, shortened
 from emoreg.runs.readers import non_finite
 from emoreg.runtime.quiet_libraries import errors_only
-from emoreg.training.step import LossOf
+from emoreg.training.step import Objective
 
 MAX_NAMED = 5  # images of a batch that a message names
 
@@ -69,14 +69,11 @@ def refuse_too_many_parts(batch_size: int, processes: int, training: TrainingSet
         raise SettingError("training.accumulate", reason)
 
 
-def refuse_single_images(
-    model: nn.Module, loss_of: LossOf, first: Batch, images: ImageSet, training: TrainingSettings
-) -> None:
+def refuse_single_images(objective: Objective, first: Batch, images: ImageSet, training: TrainingSettings) -> None:
     """Refuse steps on one image if the network cannot train on one, such as with batch norm on maps of one pixel.
 
     Args:
-        model: a copy of it is tried.
-        loss_of: mean loss of (model, batch); a copy of it is used.
+        objective: copies of its model and loss are tried.
         first: the first batch, or this process's part of it. Nothing is tried if it has several images.
         images: training images.
         training: batch_size and accumulate are used.
@@ -86,7 +83,7 @@ def refuse_single_images(
     """
     if len(first.rows) > 1:
         return
-    model, loss_of = copy.deepcopy(model).train(), copy.deepcopy(loss_of)
+    model, loss_of = copy.deepcopy(objective.model).train(), copy.deepcopy(objective.loss_of)
     pair = first._replace(**{key: torch.cat([part, part]) for key, part in first._asdict().items() if part is not None})
     with torch.no_grad():
         try:

@@ -1,4 +1,4 @@
-"""The training loop of both stages. Everything about emotion is in the loss and the score."""
+"""The training loop of both stages. Everything about emotion is in the objective and the score."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from torch import nn
-from torch.optim import Optimizer
 
 from emoreg.data.images.augment import resize
 from emoreg.data.images.batches import SetQuota, split_batch, steps_per_epoch, training_batches
@@ -27,24 +26,18 @@ from emoreg.training.diagnostics import (
 )
 from emoreg.training.launch import RunContext
 from emoreg.training.progressive_resizing import progressive_size, refuse_fixed_size
-from emoreg.training.step import LossOf, OwnRule, make_state
+from emoreg.training.step import Objective, make_state
 
 Score = Callable[[nn.Module], dict[str, float]]
-Prepare = Callable[[float, Optimizer], None]
 
 
 def fit(
     context: RunContext[Any],
-    model: nn.Module,
-    loss_of: LossOf,
+    objective: Objective,
     images: ImageSet,
     score: Score,
-    lr_factors: Mapping[str, float] | None = None,
     mixture: Sequence[SetQuota] = (),
-    clip_groups: Sequence[Sequence[nn.Parameter]] = (),
     observe: Callable[[], None] | None = None,
-    own_rule: OwnRule | None = None,
-    prepare: Prepare | None = None,
 ) -> tuple[nn.Module, float]:
     """Train a model in place, from the run's checkpoint if there is one.
 
@@ -52,17 +45,12 @@ def fit(
 
     Args:
         context: the run; its recipe's augment, optimizer, training and seed are used.
-        model: trained in place.
-        loss_of: mean loss of (model, batch).
+        objective: the model and its loss.
         images: training images, on the device.
         score: returns metrics of a model for an epoch's row; called in the leading process only.
-        lr_factors: factors of the learning rate, by prefix of the parameters' names.
         mixture: images drawn from each set per epoch, if `images` joins several sets.
-        clip_groups: groups of parameters whose gradients are clipped together; empty to clip all of them together.
         observe: called in the leading process in the last step of each epoch, before `score`, when gradients are those
             of the loss over all processes and not yet clipped.
-        own_rule: trains parameters that the optimiser leaves out; called after the optimiser's step.
-        prepare: called before each step with the share of the training that is done, and the optimiser.
 
     Returns:
         The model to keep (the average of the weights if the recipe has one) and the seconds spent training.
@@ -76,15 +64,14 @@ def fit(
     refuse_without_compiler(training, fabric.device)
     steps, batch_size = steps_per_epoch(len(images), training.batch_size), min(training.batch_size, len(images))
     all_steps = steps * training.epochs
-    state = make_state(fabric, model, loss_of, recipe, batch_size, all_steps, lr_factors, clip_groups, own_rule)
-    processes, step = state.processes, make_step(state, training)
+    state = make_state(fabric, objective, recipe, batch_size, all_steps)
+    processes, step = state.processes, make_step(state)
     history = restore(run, state, steps)
-    refuse_fixed_size(model, images.image_size, training)
+    refuse_fixed_size(objective.model, images.image_size, training)
     refuse_too_many_parts(batch_size, processes.size, training)
     if batch_size < 2 * processes.size * training.accumulate:
         first = next(training_batches(images, batch_size, recipe.augment, seed, 0, mixture, part=processes.share))
-        first = split_batch(first, training.accumulate)[0]
-        refuse_single_images(model, loss_of, first, images, training)
+        refuse_single_images(objective, split_batch(first, training.accumulate)[0], images, training)
     context.track(history.rows)
     if training.cuda_graphs and state.uncaptured is not None:
         progress.say(f"{run.folder.name}: steps are not captured as CUDA graphs: {state.uncaptured}")
@@ -94,12 +81,12 @@ def fit(
     with task as advance, deferred() as is_asked_to_stop, explain_out_of_memory(training):
         for epoch in range(len(history.rows), training.epochs):
             current = history.begin_epoch(seed, steps, fabric.device, processes.rank)
-            state.objective.train()
+            state.loss_module.train()
             start = time.perf_counter() - current.seconds
             batches = partial(training_batches, images, training.batch_size, recipe.augment, seed, epoch, mixture)
             for batch in batches(done=current.steps, part=processes.share):
-                if prepare is not None:
-                    prepare((epoch * steps + current.steps) / all_steps, state.optimizer.optimizer)
+                if objective.prepare is not None:
+                    objective.prepare((epoch * steps + current.steps) / all_steps, state.optimizer.optimizer)
                 size = progressive_size(images.image_size, training, epoch + current.steps / steps)
                 watch = observe if context.is_leader and current.steps + 1 == steps else None
                 resized = batch._replace(images=resize(batch.images, size))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 LossOf = Callable[[nn.Module, Batch], Tensor]
 # Trains parameters by their gradients and clears them; takes the learning rate as a share of its peak.
 OwnRule = Callable[[float], None]
+# Prepares a step; takes the share of the training that is done, in [0, 1), and the optimiser.
+Prepare = Callable[[float, Optimizer], None]
 
 COMPILED_MODELS = 16  # models whose compiled code is kept in a process; a study has fewer kinds of run
 PROGRAMS = 4  # that a model may need: training and evaluation, for one image size and for any
@@ -35,110 +37,109 @@ _compiled = itertools.count(1)
 
 
 @dataclass(frozen=True)
+class Objective:
+    """What a stage trains: a model by a loss, and what its parameters need besides the recipe's settings.
+
+    Args:
+        model: trained in place.
+        loss_of: mean loss of (model, batch).
+        lr_factors: factors of the learning rate, by prefix of the parameters' names.
+        clip_groups: groups of parameters whose gradients are clipped together; empty to clip all of them together.
+        own_rule: trains parameters that the optimiser leaves out, after the optimiser's step; None without such
+            parameters.
+        prepare: called before each step; None for nothing.
+    """
+
+    model: nn.Module
+    loss_of: LossOf
+    lr_factors: Mapping[str, float] = field(default_factory=dict)
+    clip_groups: Sequence[Sequence[nn.Parameter]] = ()
+    own_rule: OwnRule | None = None
+    prepare: Prepare | None = None
+
+
+@dataclass(frozen=True)
 class TrainState:
     """Everything that a training step reads and changes.
 
     Args:
-        model: trained in place.
-        objective: maps a `Batch` to its mean loss; model and loss in one module, perhaps compiled, set up by Fabric.
+        objective: what is trained.
+        recipe: its optimizer and training are used.
+        fabric: device and precision.
+        processes: the processes that share the step.
+        batch_size: images in a step, over all processes.
+        loss_module: maps a `Batch` to its mean loss; perhaps compiled, set up by Fabric.
         optimizer: set up by Fabric.
         schedule: of the learning rate; stepped with the optimiser.
         average: exponential moving average of the model's weights, or None.
-        clip_norm: largest norm of the gradient, or None.
         clip_groups: parameters whose gradients are clipped together, each group by itself.
-        batch_size: images in a step, over all processes.
-        accumulate: parts in which each process's images go through the network.
-        fabric: device and precision.
-        processes: the processes that share the step.
-        peak_lr: of the schedule.
-        own_rule: trains parameters that the optimiser leaves out; None without such parameters.
-        loss: the loss, if it is a module.
-        uncaptured: why the step cannot be captured as a CUDA graph; None if it can.
     """
 
-    model: nn.Module
-    objective: _FabricModule
+    objective: Objective
+    recipe: Recipe
+    fabric: Fabric
+    processes: ProcessGroup
+    batch_size: int
+    loss_module: _FabricModule
     optimizer: _FabricOptimizer
     schedule: LRScheduler
     average: AveragedModel | None
-    clip_norm: float | None
     clip_groups: Sequence[Sequence[nn.Parameter]]
-    batch_size: int
-    accumulate: int
-    fabric: Fabric
-    processes: ProcessGroup
-    peak_lr: float
-    own_rule: OwnRule | None
-    loss: nn.Module | None
-    uncaptured: str | None
 
     @property
     def kept(self) -> nn.Module:
         """The model to measure and keep: the average of the weights, if there is one."""
-        return self.model if self.average is None else self.average.module
+        return self.objective.model if self.average is None else self.average.module
 
     @property
     def parts(self) -> dict[str, Any]:
         """The objects whose `state_dict` a checkpoint keeps, by its key there."""
-        parts = {"model": self.model, "optimizer": self.optimizer.optimizer, "schedule": self.schedule}
+        model, loss = self.objective.model, self.objective.loss_of
+        parts = {"model": model, "optimizer": self.optimizer.optimizer, "schedule": self.schedule}
         if self.average is not None:
             parts["average"] = self.average
-        if self.loss is not None and self.loss.state_dict():
-            parts["loss"] = self.loss
+        if isinstance(loss, nn.Module) and loss.state_dict():
+            parts["loss"] = loss
         return parts
 
+    @property
+    def uncaptured(self) -> str | None:
+        """Why the step cannot be captured as a CUDA graph; None if it can."""
+        optimizer = self.optimizer.optimizer
+        return why_uncaptured(self.fabric.device, self.processes.size, optimizer, self.objective.own_rule)
 
-def make_state(
-    fabric: Fabric,
-    model: nn.Module,
-    loss_of: LossOf,
-    recipe: Recipe,
-    batch_size: int,
-    steps: int,
-    lr_factors: Mapping[str, float] | None = None,
-    clip_groups: Sequence[Sequence[nn.Parameter]] = (),
-    own_rule: OwnRule | None = None,
-) -> TrainState:
+
+def make_state(fabric: Fabric, objective: Objective, recipe: Recipe, batch_size: int, steps: int) -> TrainState:
     """Move a model to its device and prepare its first step.
 
     Args:
         fabric: device and precision.
-        model: trained in place.
-        loss_of: mean loss of (model, batch).
+        objective: its model is trained in place.
         recipe: its optimizer and training are used.
         batch_size: images in a step, over all processes.
         steps: length of the training, for the schedule.
-        lr_factors: factors of the learning rate, by prefix of the parameters' names.
-        clip_groups: as for `loop.fit`.
-        own_rule: as for `loop.fit`.
     """
+    model, settings, training = objective.model, recipe.optimizer, recipe.training
     place(model, fabric)
-    nominal_size = recipe.training.batch_size
-    optimizer = make_optimizer(model, recipe.optimizer, lr_factors or {}, nominal_size, fabric.device)
-    schedule = make_schedule(optimizer, recipe.optimizer, steps)
+    optimizer = make_optimizer(model, settings, objective.lr_factors, training.batch_size, fabric.device)
+    schedule = make_schedule(optimizer, settings, steps)
     processes = ProcessGroup(fabric)
     processes.synchronise_batch_norm(model, fabric.device)
-    dynamic = None if recipe.training.initial_scale < 1 else False
-    uncaptured = why_uncaptured(fabric.device, processes.size, optimizer, own_rule)
-    mode = compile_mode(recipe.training, fabric.device, captures=uncaptured is None)
-    objective = make_objective(model, loss_of, mode, dynamic)
-    objective, fabric_optimizer = fabric.setup(objective, optimizer)
+    dynamic = None if training.initial_scale < 1 else False
+    captures = why_uncaptured(fabric.device, processes.size, optimizer, objective.own_rule) is None
+    loss_module = make_loss_module(objective, compile_mode(training, fabric.device, captures), dynamic)
+    loss_module, fabric_optimizer = fabric.setup(loss_module, optimizer)
     return TrainState(
-        model=model,
         objective=objective,
-        optimizer=fabric_optimizer,
-        schedule=schedule,
-        average=make_average(model, recipe.optimizer.ema),  # copies the model, so after it was moved to its device
-        clip_norm=recipe.optimizer.clip_norm,
-        clip_groups=clip_groups or [list(model.parameters())],
-        batch_size=batch_size,
-        accumulate=recipe.training.accumulate,
+        recipe=recipe,
         fabric=fabric,
         processes=processes,
-        peak_lr=recipe.optimizer.peak_lr(nominal_size),
-        own_rule=own_rule,
-        loss=loss_of if isinstance(loss_of, nn.Module) else None,
-        uncaptured=uncaptured,
+        batch_size=batch_size,
+        loss_module=loss_module,
+        optimizer=fabric_optimizer,
+        schedule=schedule,
+        average=make_average(model, settings.ema),  # copies the model, so after it was moved to its device
+        clip_groups=objective.clip_groups or [list(model.parameters())],
     )
 
 
@@ -167,20 +168,23 @@ def update(state: TrainState, batch: Batch, observe: Callable[[], None] | None =
     loss = _backward(state, batch)
     if observe is not None:
         observe()
-    if state.clip_norm is not None:
+    clip_norm = state.recipe.optimizer.clip_norm
+    if clip_norm is not None:
         for group in state.clip_groups:
-            nn.utils.clip_grad_norm_(group, state.clip_norm)
+            nn.utils.clip_grad_norm_(group, clip_norm)
     state.optimizer.step()
     return loss
 
 
 def finish_step(state: TrainState) -> None:
     """Do the second part of a step: apply the own rule, set the next learning rate, update the weight average."""
-    if state.own_rule is not None:
-        state.own_rule(float(state.schedule.get_last_lr()[0]) / state.peak_lr)
+    objective, recipe = state.objective, state.recipe
+    if objective.own_rule is not None:
+        peak = recipe.optimizer.peak_lr(recipe.training.batch_size)
+        objective.own_rule(float(state.schedule.get_last_lr()[0]) / peak)
     state.schedule.step()
     if state.average is not None:
-        state.average.update_parameters(state.model)
+        state.average.update_parameters(objective.model)
 
 
 def _backward(state: TrainState, batch: Batch) -> Tensor:
@@ -189,9 +193,9 @@ def _backward(state: TrainState, batch: Batch) -> Tensor:
     Losses are means over images, so the losses of the parts, weighted by their images, add up to the batch's.
     """
     losses = []
-    for part in split_batch(batch, state.accumulate):
+    for part in split_batch(batch, state.recipe.training.accumulate):
         # Processes exchange gradients in each part: DDP with a static graph cannot defer that to the last one.
-        loss = state.processes.weighted(state.objective(part), len(part.rows), state.batch_size)
+        loss = state.processes.weighted(state.loss_module(part), len(part.rows), state.batch_size)
         state.fabric.backward(loss)
         losses.append(loss.detach())
     return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
@@ -222,31 +226,30 @@ def compile_mode(training: TrainingSettings, device: torch.device, captures: boo
     return "reduce-overhead" if has_graphs else "default"
 
 
-def make_objective(model: nn.Module, loss_of: LossOf, mode: str | None, dynamic: bool | None = None) -> nn.Module:
+def make_loss_module(objective: Objective, mode: str | None, dynamic: bool | None = None) -> nn.Module:
     """Return a module that maps a `Batch` to its loss, compiled in a mode of `compile_mode`.
 
     Code that was compiled for an earlier model of this process is reused if the models are alike, since weights are
     arguments of the code. CUDA graphs hold a model's own memory, so the last model's are freed first.
 
     Args:
-        model: to compile, together with `loss_of`.
-        loss_of: see `LossOf`.
+        objective: its model and loss are compiled together.
         mode: None for no compilation.
         dynamic: True to compile for any image size, False for one size, None to let PyTorch decide.
     """
-    objective = _Objective(model, loss_of)
+    module = _LossModule(objective.model, objective.loss_of)
     if mode is None:
-        return objective
+        return module
     import torch._dynamo  # takes a second; torch.compiler.config has no such limit in torch 2.9
 
     # PyTorch's default is 8, after which it no longer compiles.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, COMPILED_MODELS * PROGRAMS)
     if mode == "reduce-overhead" or next(_compiled) % COMPILED_MODELS == 0:
         torch.compiler.reset()
-    return cast(nn.Module, torch.compile(objective, mode=mode, dynamic=dynamic))
+    return cast(nn.Module, torch.compile(module, mode=mode, dynamic=dynamic))
 
 
-class _Objective(nn.Module):
+class _LossModule(nn.Module):
     """Model and loss in one module, so that autocast and compilation cover both."""
 
     def __init__(self, model: nn.Module, loss_of: LossOf) -> None:
