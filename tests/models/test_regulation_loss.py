@@ -289,3 +289,24 @@ def test_a_user_supplied_regulation_is_complete_with_a_gate_or_a_constant_lambda
         model.add_module("regulation", regulation)
         RegulationLoss(model)(model(images(), whole=True), LABELS).backward()
         assert model.lam is attributes.get("lam")
+
+
+def test_a_lambda_that_would_be_broadcast_over_the_classes_is_refused() -> None:
+    class Flat(nn.Module):
+        expected_start = 0.5
+
+        def __init__(self, gate: nn.Module | None) -> None:
+            super().__init__()
+            self.gate, self.rho = gate, nn.Parameter(torch.zeros(1))
+
+        def forward(self, features: Tensor, emotional_features: Tensor) -> Tensor:
+            return self.rho.expand(len(features))
+
+    model = classifier()
+    model.regulation = Flat(None)
+    with pytest.raises(SettingError, match=r"^classifier: has a regulation with a λ of shape \(1,\), not \(1, 1\)"):
+        RegulationLoss(model)
+    model.regulation = Flat(nn.Identity())
+    RegulationLoss(model)
+    with pytest.raises(SettingError, match=r"^regulation: must give log-odds of λ .* or \(B, 1\), not \(5,\)$"):
+        model(images())

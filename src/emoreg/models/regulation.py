@@ -280,7 +280,8 @@ class RegulatedClassifier(nn.Module):
                 `RegulationLoss` sets, in training, and for 1 in evaluation, where gradients explain predictions.
 
         Raises:
-            SettingError: 8-bit pixels or a single image; a network whose features do not have the declared width.
+            SettingError: 8-bit pixels or a single image; a network whose features do not have the declared width; a
+                user-supplied regulation whose output is not a matrix.
         """
         if self.sees_images:
             require_images(images)
@@ -293,7 +294,11 @@ class RegulatedClassifier(nn.Module):
         if emotional_features is None:
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
                 emotional_features = pooled_features(self.encoder, images, self.widths[1], "encoder")  # (B, De)
-        log_odds = scale_gradient(self.regulation(features, emotional_features), scale.rho)
+        log_odds = self.regulation(features, emotional_features)
+        if log_odds.ndim != 2:  # (B,) would be broadcast over the classes
+            reason = f"must give log-odds of λ (1, 1), (1, K) or (B, 1), not {tuple(log_odds.shape)}"
+            raise SettingError("regulation", reason)
+        log_odds = scale_gradient(log_odds, scale.rho)
         lam = log_odds.sigmoid()
 
         projected = self.projection(emotional_features)

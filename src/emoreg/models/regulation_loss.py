@@ -113,7 +113,7 @@ def require_classifier(classifier: Any, key: str) -> None:
 
 
 def _require_regulation(classifier: RegulatedClassifier, key: str) -> None:
-    """Raise SettingError for a user-supplied regulation that lacks an attribute of `RegulationLike`."""
+    """Raise SettingError for a user-supplied regulation that is not a complete `RegulationLike`."""
     regulation = classifier.regulation
     missing = [name for name in ("expected_start", "gate") if not hasattr(regulation, name)]
     has_lambda = hasattr(regulation, "rho") or hasattr(regulation, "lam")
@@ -122,3 +122,6 @@ def _require_regulation(classifier: RegulatedClassifier, key: str) -> None:
     if missing:
         reason = f"has a regulation, a {type(regulation).__name__}, without {', '.join(missing)}"
         raise SettingError(key, f'{reason}; docs/extend.md, "A mode", says what it needs')
+    lam = classifier.lam
+    if lam is not None and lam.ndim != 2:
+        raise SettingError(key, f"has a regulation with a λ of shape {tuple(lam.shape)}, not (1, 1) or (1, K)")
