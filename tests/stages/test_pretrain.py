@@ -15,14 +15,13 @@ from torch.testing import assert_close
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import BackboneSettings, StimuliSettings
 from emoreg.config.training import TrainingSettings
-from emoreg.data.images.files import File
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import VALENCE_AROUSAL, EmotionSpace
 from emoreg.errors import Diverged, UserError
 from emoreg.runs.run import Run, start_run
 from emoreg.runtime.progress import Progress
-from emoreg.stages.affective_heads import affective_loss, affective_metrics, check_labels
+from emoreg.stages.affective_heads import affective_loss, affective_metrics
 from emoreg.stages.classify import train
 from emoreg.stages.pretrain import AffectiveModel, encoder_architecture, load_encoder, pretrain
 from refusing import refusal
@@ -123,52 +122,6 @@ def test_accuracy_counts_categories_and_the_most_voted() -> None:
     assert affective_metrics(outputs, torch.tensor([0, 1, 0, 2]), CATEGORY)["accuracy"] == 0.5
     votes = torch.tensor([[5.0, 1, 0], [2, 3, 0], [4, 3, 3], [1, 0, 9]])
     assert affective_metrics(outputs, votes, VOTES)["accuracy"] == 0.5
-
-
-# Labels
-
-
-@pytest.mark.parametrize(
-    ("space", "row"),
-    [
-        (CATEGORY, -1),
-        (CATEGORY, 3),
-        (VOTES, [0.0, 0.0, 0.0]),
-        (VOTES, [2.0, -1.0, 3.0]),
-        (VOTES, [1.0, math.nan, 1.0]),
-        (VOTES, [1.0, math.inf, 1.0]),
-        (VALENCE_AROUSAL, [0.0, 1.01]),
-        (VALENCE_AROUSAL, [-1.5, 0.0]),
-        (VALENCE_AROUSAL, [math.nan, 0.0]),
-        (VALENCE_AROUSAL, [0.0, -math.inf]),
-    ],
-)
-def test_an_invalid_label_is_reported_with_its_set_and_row(space: EmotionSpace, row: Any) -> None:
-    good: dict[str, Any] = {"category": 2, "votes": [0.0, 1.0, 0.0], "dimensions": [-1.0, 1.0]}
-    kind = np.int64 if space.kind == "category" else np.float32
-    check_labels(noise(np.array([good[space.kind]] * 4, kind)), space)
-    labels: NDArray[Any] = np.array([good[space.kind]] * 2 + [row] + [good[space.kind]], kind)
-    message = refusal(lambda: check_labels(noise(labels), space))
-    assert message.startswith("mine: label out of range in row 2:") and space.kind in message
-    files = [File(f"{number}.jpg", Path("photos")) for number in range(4)]
-    assert "row 2 (photos/2.jpg)" in refusal(lambda: check_labels(Table("mine", files, labels), space))
-
-
-@pytest.mark.parametrize(
-    ("space", "labels"),
-    [
-        (CATEGORY, np.zeros((4, 3), np.int64)),
-        (CATEGORY, np.full(4, np.nan, np.float32)),
-        (CATEGORY, np.zeros(4, np.int32)),
-        (VOTES, np.ones((4, 2), np.float32)),
-        (VOTES, np.ones(4, np.float32)),
-        (VALENCE_AROUSAL, np.zeros((4, 3), np.float32)),
-        (VALENCE_AROUSAL, np.zeros((4, 2), np.float64)),
-    ],
-)
-def test_labels_of_another_form_are_refused_in_one_line(space: EmotionSpace, labels: NDArray[Any]) -> None:
-    message = refusal(lambda: check_labels(noise(labels), space))
-    assert message.startswith("mine: labels ") and str(labels.dtype) in message
 
 
 # Stage 1

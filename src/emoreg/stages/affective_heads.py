@@ -16,9 +16,7 @@ from torch.nn import functional as F
 
 from emoreg.data.images.batches import evaluation_batches
 from emoreg.data.images.image_set import ImageSet
-from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import EmotionSpace
-from emoreg.errors import UserError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -184,31 +182,3 @@ def measure_heads(
     mean = sum(weight * metrics["loss"] for _, weight, metrics in measured) / sum(weight for _, weight, _ in measured)
     named = {f"{head.name}_{key}": value for head, _, metrics in measured for key, value in metrics.items()}
     return {"loss": mean, **named}
-
-
-def check_labels(table: Table, space: EmotionSpace) -> None:
-    """Raise UserError for labels outside the space; names the set and the row."""
-    count, width = len(table), len(space.names)
-    dtype, shape = ("int64", (count,)) if space.kind == "category" else ("float32", (count, width))
-    if (str(table.labels.dtype), table.labels.shape) != (dtype, shape):
-        raise UserError(
-            f"{table.name}: labels of {table.labels.dtype} {table.labels.shape}; "
-            f"of kind '{space.kind}' with {width} names they must be {dtype} {shape}"
-        )
-    labels = torch.from_numpy(table.labels)
-    if space.kind == "category":
-        wrong = (labels < 0) | (labels >= len(space.names))
-        allowed = f"0 to {len(space.names) - 1}"
-    elif space.kind == "votes":
-        wrong = ~torch.isfinite(labels).all(dim=1) | (labels < 0).any(dim=1) | (labels.sum(dim=1) <= 0)
-        allowed = "not negative, and not all zero"
-    else:
-        wrong = ~(labels.abs() <= 1).all(dim=1)
-        allowed = "-1 to 1"
-    if wrong.any():
-        row = int(wrong.nonzero()[0])
-        where = f" ({table.images[row]})" if isinstance(table.images, list) else ""
-        raise UserError(
-            f"{table.name}: label out of range in row {row}{where}: {labels[row].tolist()}; "
-            f"a label of kind '{space.kind}' must be {allowed}"
-        )

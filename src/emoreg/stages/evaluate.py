@@ -13,6 +13,7 @@ from emoreg.config.schema import TargetSettings
 from emoreg.config.target_words import OUTPUTS, describe_target
 from emoreg.config.training import Device
 from emoreg.data.fingerprint import checksum_of_images, contents_of
+from emoreg.data.given import contents_of_given
 from emoreg.data.images.table import Table
 from emoreg.data.targets import is_own_test_split, read_for_scoring, read_target
 from emoreg.data.targets.target import GIVEN_IMAGES, Target, check_target
@@ -23,7 +24,6 @@ from emoreg.runtime.places import portable
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classifier import load_classifier
 from emoreg.stages.confusion import remark_on_predictions
-from emoreg.stages.inputs import contents_of_given
 from emoreg.stages.leaks import count_trained_on
 from emoreg.stages.metrics import measure
 from emoreg.stages.target_images import load_target

@@ -7,11 +7,9 @@ from pathlib import Path
 
 from torch import nn
 
-from emoreg.config.contents import Contents
 from emoreg.config.recipe import PretrainRecipe, Recipe
-from emoreg.data.fingerprint import contents_of, contents_of_tables
-from emoreg.data.images.table import Table
-from emoreg.data.stimuli.emotion import EmotionSpace
+from emoreg.data.fingerprint import contents_of
+from emoreg.data.given import GivenStimuli, contents_of_given
 from emoreg.data.targets.target import Target
 from emoreg.runs.inputs import Inputs, weights_checksum
 from emoreg.runs.run import WEIGHTS
@@ -20,7 +18,7 @@ from emoreg.stages.origins import checksum_of, describe_experiences, experiences
 
 def inputs_of(
     recipe: Recipe,
-    own_images: Target | tuple[Table, EmotionSpace] | None = None,
+    own_images: Target | GivenStimuli | None = None,
     network: nn.Module | None = None,
 ) -> Inputs:
     """Identify the images and stage-1 weights of a run by their contents; files that do not exist are left out.
@@ -51,11 +49,3 @@ def _trainable(network: nn.Module) -> str:
     """SHA-256 of the names of the trainable parameters."""
     names = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
     return hashlib.sha256("\n".join(names).encode()).hexdigest()
-
-
-def contents_of_given(images: Target | tuple[Table, EmotionSpace]) -> Contents | None:
-    """Identify user-supplied images by pixels, labels and classes; None if that is not possible."""
-    if isinstance(images, Target):
-        return contents_of_tables((images.train, images.test, images.validation), (images.task, *images.classes))
-    table, space = images
-    return contents_of_tables((table,), (space.kind, *space.names))

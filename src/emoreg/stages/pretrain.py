@@ -16,24 +16,24 @@ from torch import Tensor, nn
 from emoreg.config.recipe import PretrainRecipe, require_recipe, with_stems
 from emoreg.config.schema import BackboneSettings
 from emoreg.config.setting_types import path_of
+from emoreg.data.given import GivenStimuli, check_stimuli
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import EmotionSpace
-from emoreg.errors import SettingError, UserError, shortened
+from emoreg.errors import UserError, shortened
 from emoreg.models.backbones import build_backbone, channels_last, stem_note
 from emoreg.models.features import num_features, pooled_features, require_features, require_network
 from emoreg.models.weight_source import with_sources
 from emoreg.runs.run import WEIGHTS, Run, open_run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import drawn_from
-from emoreg.stages.affective_heads import check_labels
 from emoreg.stages.given_model import architecture_of
 from emoreg.stages.inputs import inputs_of
 from emoreg.stages.leaks import record_seen
 from emoreg.stages.origins import mark_experience, mark_trained, warn_if_trained
 from emoreg.stages.pretext import chance_of
 from emoreg.stages.probe import probe_outputs, refuse_other_outputs
-from emoreg.stages.stage1_data import GivenStimuli, load_parts, read_stage1_data
+from emoreg.stages.stage1_data import load_parts, read_stage1_data
 from emoreg.training.launch import RunContext, launch
 from emoreg.training.loop import fit
 from emoreg.training.step import Objective
@@ -84,7 +84,7 @@ def pretrain(
     recipe, progress = with_sources(require_recipe(recipe, PretrainRecipe, "pretrain")), progress or Progress()
     recipe = with_stems(recipe)
     if stimuli is not None:
-        _require_stimuli(stimuli)
+        check_stimuli(stimuli)
     if encoder is not None:
         require_network(encoder, "encoder")
         require_features(encoder, recipe.stimuli.image_size, "encoder")
@@ -105,15 +105,6 @@ class _Given(NamedTuple):
 
     stimuli: GivenStimuli | None
     encoder: nn.Module | None
-
-
-def _require_stimuli(stimuli: Any) -> None:
-    parts = stimuli if isinstance(stimuli, tuple | list) else [stimuli]
-    types = [type(part) for part in parts]
-    if types != [Table, EmotionSpace]:
-        given = ", ".join(each.__name__ for each in types)
-        raise SettingError("stimuli", f"must be (emoreg.Table, emoreg.EmotionSpace), not {given}")
-    check_labels(*stimuli)
 
 
 def _pretrain(context: RunContext[PretrainRecipe], given: _Given) -> None:

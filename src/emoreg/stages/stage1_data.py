@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from emoreg.config.recipe import PretrainRecipe
+from emoreg.data.given import GivenStimuli
 from emoreg.data.images.batches import SetQuota
 from emoreg.data.images.image_set import ImageSet, fits_memory, load_images
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli import WITH_CLASSES
-from emoreg.data.stimuli.emotion import EmotionSpace
-from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
+from emoreg.data.stimuli.stimulus_set import Labels, Stimuli, check_labels
 from emoreg.runtime.progress import Progress
-from emoreg.stages.affective_heads import Head, check_labels, heads_of
+from emoreg.stages.affective_heads import Head, heads_of
 from emoreg.stages.class_stimuli import read_stimuli
 from emoreg.stages.pretext import (
     PretextTask,
@@ -30,8 +30,6 @@ from emoreg.stages.stimulus_mixture import SplitStimuli, checked_quotas, join, r
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-GivenStimuli = tuple[Table, EmotionSpace]  # user-supplied, instead of the recipe's
 
 
 class Stage1Data(NamedTuple):

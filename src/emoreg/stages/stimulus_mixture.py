@@ -20,11 +20,11 @@ from emoreg.data.images.splits import at_most, classes_without, first_of_each, k
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.stimuli.evoked import describe_evoking, evoking
-from emoreg.data.stimuli.stimulus_set import Labels, Stimuli, choose_labels
+from emoreg.data.stimuli.stimulus_set import Labels, Stimuli, check_labels, choose_labels
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import derive_seed
-from emoreg.stages.affective_heads import Head, check_labels, joint_labels
+from emoreg.stages.affective_heads import Head, joint_labels
 
 
 @dataclass(frozen=True)

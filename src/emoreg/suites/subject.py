@@ -17,6 +17,7 @@ from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import TargetSettings
 from emoreg.config.target_words import PREDICTED
 from emoreg.config.training import Device
+from emoreg.data.given import contents_of_given
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.splits import at_most
@@ -28,7 +29,6 @@ from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import derive_seed
 from emoreg.stages.classifier import load_classifier
-from emoreg.stages.inputs import contents_of_given
 from emoreg.stages.metrics import CHECKSUM_BYTES
 from emoreg.stages.target_images import load_target, parts_of
 from emoreg.suites.options import OtherSet

@@ -1,15 +1,23 @@
-"""The labels that are chosen from all labels of a set."""
+"""The labels that are chosen from all labels of a set, and those that are refused."""
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from emoreg.config.schema import LabelChoice, StimuliSettings
+from emoreg.data.images.files import File
+from emoreg.data.images.table import Table
 from emoreg.data.stimuli import read_stimuli
 from emoreg.data.stimuli.emotion import EKMAN_6, MIKELS_8, VALENCE_AROUSAL, VALENCE_AROUSAL_DOMINANCE, EmotionSpace
-from emoreg.data.stimuli.stimulus_set import Labels, Stimuli, choose_labels
+from emoreg.data.stimuli.stimulus_set import Labels, Stimuli, check_labels, choose_labels
 from emoreg.errors import UserError
+from refusing import refusal
 
 VOTES = Labels(
     EmotionSpace("votes", MIKELS_8),
@@ -94,3 +102,54 @@ def test_a_choice_that_leaves_no_image_is_refused(choice: LabelChoice, labels: L
 def test_an_unknown_set_is_refused_with_the_nearest() -> None:
     with pytest.raises(UserError, match=r"stimuli\.name: no set 'emosett' \(did you mean 'emoset'\?\)"):
         read_stimuli(StimuliSettings(name="emosett"), seed=0)
+
+
+THREE = EmotionSpace("category", ("awe", "fear", "joy"))
+THREE_VOTES = EmotionSpace("votes", ("awe", "fear", "joy"))
+
+
+def images_with(labels: NDArray[Any]) -> Table:
+    return Table("mine", np.zeros((len(labels), 2, 2, 3), np.uint8), labels)
+
+
+@pytest.mark.parametrize(
+    ("space", "row"),
+    [
+        (THREE, -1),
+        (THREE, 3),
+        (THREE_VOTES, [0.0, 0.0, 0.0]),
+        (THREE_VOTES, [2.0, -1.0, 3.0]),
+        (THREE_VOTES, [1.0, math.nan, 1.0]),
+        (THREE_VOTES, [1.0, math.inf, 1.0]),
+        (VALENCE_AROUSAL, [0.0, 1.01]),
+        (VALENCE_AROUSAL, [-1.5, 0.0]),
+        (VALENCE_AROUSAL, [math.nan, 0.0]),
+        (VALENCE_AROUSAL, [0.0, -math.inf]),
+    ],
+)
+def test_an_invalid_label_is_reported_with_its_set_and_row(space: EmotionSpace, row: Any) -> None:
+    good: dict[str, Any] = {"category": 2, "votes": [0.0, 1.0, 0.0], "dimensions": [-1.0, 1.0]}
+    kind = np.int64 if space.kind == "category" else np.float32
+    check_labels(images_with(np.array([good[space.kind]] * 4, kind)), space)
+    labels: NDArray[Any] = np.array([good[space.kind]] * 2 + [row] + [good[space.kind]], kind)
+    message = refusal(lambda: check_labels(images_with(labels), space))
+    assert message.startswith("mine: label out of range in row 2:") and space.kind in message
+    files = [File(f"{number}.jpg", Path("photos")) for number in range(4)]
+    assert "row 2 (photos/2.jpg)" in refusal(lambda: check_labels(Table("mine", files, labels), space))
+
+
+@pytest.mark.parametrize(
+    ("space", "labels"),
+    [
+        (THREE, np.zeros((4, 3), np.int64)),
+        (THREE, np.full(4, np.nan, np.float32)),
+        (THREE, np.zeros(4, np.int32)),
+        (THREE_VOTES, np.ones((4, 2), np.float32)),
+        (THREE_VOTES, np.ones(4, np.float32)),
+        (VALENCE_AROUSAL, np.zeros((4, 3), np.float32)),
+        (VALENCE_AROUSAL, np.zeros((4, 2), np.float64)),
+    ],
+)
+def test_labels_of_another_form_are_refused_in_one_line(space: EmotionSpace, labels: NDArray[Any]) -> None:
+    message = refusal(lambda: check_labels(images_with(labels), space))
+    assert message.startswith("mine: labels ") and str(labels.dtype) in message

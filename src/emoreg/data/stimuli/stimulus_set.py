@@ -1,9 +1,10 @@
-"""A stimulus set as its reader returns it, and the selection of one label per image."""
+"""A stimulus set as its reader returns it, the selection of one label per image, and a check of labels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from emoreg.data.stimuli.emotion import (
     majority,
     polarity,
 )
-from emoreg.errors import SettingError
+from emoreg.errors import SettingError, UserError
 
 
 @dataclass(frozen=True)
@@ -121,3 +122,31 @@ def _convert(labels: Labels, choice: LabelChoice) -> Labels | None:
     if choice == "dimensions" and (mapped := dimensions(values, space)) is not None:
         return Labels(VALENCE_AROUSAL_DOMINANCE, mapped)
     return None
+
+
+def check_labels(table: Table, space: EmotionSpace) -> None:
+    """Raise UserError for labels outside the space; names the set and the row."""
+    labels: NDArray[Any] = table.labels
+    count, width = len(table), len(space.names)
+    dtype, shape = ("int64", (count,)) if space.kind == "category" else ("float32", (count, width))
+    if (str(labels.dtype), labels.shape) != (dtype, shape):
+        raise UserError(
+            f"{table.name}: labels of {labels.dtype} {labels.shape}; "
+            f"of kind '{space.kind}' with {width} names they must be {dtype} {shape}"
+        )
+    if space.kind == "category":
+        wrong = (labels < 0) | (labels >= width)
+        allowed = f"0 to {width - 1}"
+    elif space.kind == "votes":
+        wrong = ~np.all(np.isfinite(labels) & (labels >= 0), axis=1) | ~np.any(labels, axis=1)
+        allowed = "not negative, and not all zero"
+    else:
+        wrong = ~np.all(np.abs(labels) <= 1, axis=1)
+        allowed = "-1 to 1"
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        where = f" ({table.images[row]})" if isinstance(table.images, list) else ""
+        raise UserError(
+            f"{table.name}: label out of range in row {row}{where}: {labels[row].tolist()}; "
+            f"a label of kind '{space.kind}' must be {allowed}"
+        )
