@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from emoreg.data.images.table import Table
     from emoreg.data.stimuli.emotion import EmotionSpace
     from emoreg.data.targets.target import Target
+    from emoreg.data.tools.write_pack import write_pack
     from emoreg.errors import UserError
     from emoreg.inference.calibrate import calibrate
     from emoreg.inference.export.export import export
@@ -83,6 +84,7 @@ _HOMES = {
     "run_study": "study.run_study",
     "score_suites": "suites.score",
     "train": "stages.classify",
+    "write_pack": "data.tools.write_pack",
 }
 
 __all__ = [
@@ -119,6 +121,7 @@ __all__ = [
     "run_study",
     "score_suites",
     "train",
+    "write_pack",
 ]
 
 

@@ -33,6 +33,13 @@ FIVE = ("apple", "bear", "crab", "cup", "fox")
             "by Ekman's six emotions, 2 of 6 classes",
             "emotion6, by Ekman's six emotions, 2 of 6 classes, 32 pixels",
         ),
+        (
+            TargetSettings("folder", "data/photos-32px", labels="multilabel"),  # not emotions
+            3,
+            None,
+            "several labels per image",
+            "folder photos-32px, 3 labels, several labels per image, 32 pixels",
+        ),
         (TargetSettings("stl10", classes=FIVE), 5, None, "5 of its classes", "stl10, 5 of its classes, 32 pixels"),
         (TargetSettings("digits", classes=tuple("0123456789")), 10, None, "", "digits, 10 classes, 32 pixels"),
         (

@@ -11,6 +11,7 @@ classes serve several sections of a recipe; `config.read_recipe.build` adds the 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Literal, get_args
@@ -39,6 +40,8 @@ Arousal = Literal["all", "calm", "arousing"]
 Takeover = Literal["as_is", "norm_matched", "shrunk"]
 TargetLabels = Literal["majority", "polarity", "ekman", "multilabel", "dimensions"]
 Task = Literal["classification", "multilabel", "regression"]  # one class of K, any of K labels, K values
+# The labels with which recipes name these tasks; classes have several kinds.
+LABELS_OF: Mapping[Task, TargetLabels] = {"multilabel": "multilabel", "regression": "dimensions"}
 
 
 def check_regulation(mode: Mode, lam: float, granularity: Granularity, mix: Mixing = "logits") -> None:
@@ -66,8 +69,8 @@ class StimuliSettings:
     (`<emotion>/*.jpg`) or manifest (a CSV, JSON Lines or Parquet file). For positive controls, the training images of a
     target with their classes, which are not emotions: cifar10, cifar100, digits or folder."""
     root: str | None = None
-    """Folder or zip of the set, the manifest file, or a pack made by `emoreg data pack`; procedural needs none. For hf:
-    a local folder to read instead of the Hub."""
+    """Folder or zip of the set, the manifest file, or a pack made by `emoreg data pack` or `emoreg.write_pack`;
+    procedural needs none. For hf: a local folder to read instead of the Hub."""
     classes: tuple[str, ...] | None = None
     """If the stimuli are a target's images (name: cifar10, cifar100, digits, folder), keep only these classes, at least
     two. null for all. Other sets have no classes."""
@@ -125,8 +128,8 @@ class TargetSettings:
     affective set whose classes are the evoked emotions (abstract, artphoto, emoset, emotion6, fi; with labels polarity
     also emod, diffused_emod, oasis, manifest)."""
     root: str | None = None
-    """Folder or zip of the images, or a pack made by `emoreg data pack`. For cifar10, cifar100 and torchvision's
-    sets: the download folder (null for data). For hf: a local folder to read instead of the Hub."""
+    """Folder or zip of the images, or a pack made by `emoreg data pack` or `emoreg.write_pack`. For cifar10, cifar100
+    and torchvision's sets: the download folder (null for data). For hf: a local folder to read instead of the Hub."""
     classes: tuple[str, ...] | None = None
     """Keep only these classes, at least two, of the training and test images; labels are numbered in this order. null
     for all."""
@@ -171,7 +174,7 @@ class TargetSettings:
     """Task posed by an affective set: majority, the published emotion or the one with most votes; polarity, negative or
     positive, by valence or by emotions; ekman, one of six basic emotions; multilabel, all emotions with at least 1 / E
     of the votes, for E emotions (ours); dimensions, regression of people's ratings of valence, arousal, .... Images
-    without such a label are left out."""
+    without such a label are left out. Packs of `emoreg.write_pack` may have multilabel or dimensions of any kind."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -197,8 +200,7 @@ class TargetSettings:
 
 def task_of(labels: str) -> Task:
     """Return the kind of task that a target with these labels poses; classification for most."""
-    tasks: dict[str, Task] = {"multilabel": "multilabel", "dimensions": "regression"}
-    return tasks.get(labels, "classification")
+    return next((task for task, name in LABELS_OF.items() if name == labels), "classification")
 
 
 def _refuse_classes(settings: TargetSettings) -> None:

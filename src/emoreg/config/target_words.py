@@ -42,7 +42,9 @@ def part_of(settings: TargetSettings, whole: int | None = None) -> str:
 
 def _parts(settings: TargetSettings, whole: int | None) -> list[str]:
     parts = []
-    if settings.labels in LABELS:
+    if settings.task != "classification" and _is_own(settings):
+        parts.append(PREDICTED[settings.task])
+    elif settings.labels in LABELS:
         parts.append(LABELS[settings.labels])
     if subset := _subset_of_classes(settings, whole):
         parts.append(subset)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from emoreg.config.recipe import TrainRecipe, require_recipe
-from emoreg.config.schema import TargetLabels, Task
+from emoreg.config.schema import LABELS_OF
 from emoreg.config.setting_types import path_of
 from emoreg.config.target_words import OUTPUTS
 from emoreg.data.images.batches import training_batches
@@ -45,9 +45,6 @@ from emoreg.stages.target_images import TargetImages, load_parts_of
 from emoreg.training.launch import RunContext, launch
 from emoreg.training.loop import fit
 from emoreg.training.step import LossOf, Objective
-
-# The labels with which recipes name these tasks; classes have several kinds.
-LABELS_OF: Mapping[Task, TargetLabels] = {"multilabel": "multilabel", "regression": "dimensions"}
 
 
 def train(

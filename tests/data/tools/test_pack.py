@@ -165,7 +165,7 @@ def test_an_interrupted_pack_resumes(
     with pytest.raises(KeyboardInterrupt):
         make()
     assert not (tmp_path / "pack" / "pack.json").exists()
-    with pytest.raises(UserError, match="is an unfinished pack: run the same 'emoreg data pack' again to resume"):
+    with pytest.raises(UserError, match="is an unfinished pack: pack the same set into it again to resume"):
         read_target(TargetSettings("folder", str(tmp_path / "pack"), image_size=8))
     monkeypatch.setattr(packing, "_decode", decode)
     made = make()
@@ -303,7 +303,7 @@ def test_other_files_and_packs_are_not_overwritten(make: Callable[..., Packed], 
     with pytest.raises(UserError, match=r"letter\.txt is not empty"):
         make(out=tmp_path / "mine" / "letter.txt")
     make()
-    with pytest.raises(UserError, match="holds another pack: choose another folder with --out"):
+    with pytest.raises(UserError, match="holds another pack: choose another folder, or"):
         make(size=16)
 
 

@@ -1,10 +1,12 @@
-"""Packs: image sets that `emoreg data pack` has decoded and resized once, and that open in milliseconds.
+"""Packs: image sets that were decoded and resized once, by `emoreg data pack` or `emoreg.write_pack`.
+
+They open in milliseconds.
 
 | file | content |
 |---|---|
 | pack.json | description of the pack; written last, so a pack without it is known to be unfinished |
 | pixels.npy | uint8 (N, S, S, 3) |
-| names.npy | text (N,), names of the files below the source's root |
+| names.npy | text (N,), names of the files below the source's root; made up for images without files |
 | labels-<kind>.npy | int64 (N,) or float32 (N, E); one file for each kind of label |
 | splits.npy | text (N,), for sets with splits |
 
@@ -75,14 +77,16 @@ class PackedImages(Sequence[NDArray[np.uint8]]):
         return np.take(self.pixels, self.rows[rows], axis=0)
 
 
-LabelKind = Literal["class", "category", "votes", "dimensions", "neutral"]
+LabelKind = Literal["class", "multilabel", "category", "votes", "dimensions", "neutral"]
 
 
 @dataclass(frozen=True)
 class PackedLabels:
     """Labels of one kind, and the names that they stand for."""
 
-    kind: LabelKind  # "class" for targets, "neutral" for categories other than emotions, else an `EmotionSpace`'s kind
+    # For targets "class", "multilabel" (1 if a label applies, else 0) or "dimensions" (any values); "neutral" for
+    # categories other than emotions; else an `EmotionSpace`'s kind.
+    kind: LabelKind
     names: tuple[str, ...]
     values: NDArray[np.int64] | NDArray[np.float32]
 
@@ -124,7 +128,7 @@ def read_about(folder: str | Path) -> dict[str, Any]:
     """Read pack.json. UserError if the pack is unfinished, damaged, or of another format."""
     path = Path(folder) / PACK
     if not path.is_file():
-        raise UserError(f"{folder} is an unfinished pack: run the same 'emoreg data pack' again to resume")
+        raise UserError(f"{folder} is an unfinished pack: pack the same set into it again to resume")
     try:
         about = dict(read_json(path))
     except (OSError, ValueError, TypeError) as error:
@@ -191,8 +195,10 @@ def _open(folder: Path, about: dict[str, Any]) -> Pack:
     if not labels:
         raise ValueError("it has no labels")
     splits = np.array(_map_text(folder / SPLITS, count)) if about["splits"] else None
-    images = PackedImages(pixels, names, np.arange(count))
-    return Pack(str(about["set"]), str(about["title"]), images, labels, splits, about)
+    images, title = PackedImages(pixels, names, np.arange(count)), str(about["title"])
+    if not is_plain(title):
+        raise ValueError("its title has control characters")
+    return Pack(str(about["set"]), title, images, labels, splits, about)
 
 
 def _map(path: Path, count: int) -> NDArray[Any]:
@@ -226,4 +232,5 @@ def _fits(labels: PackedLabels) -> bool:
     values, count = labels.values, len(labels.names)
     if labels.kind in ("class", "category", "neutral"):
         return values.ndim == 1 and values.dtype == np.int64 and values.min() >= -1 and values.max() < count
-    return values.shape[1:] == (count,) and values.dtype == np.float32 and bool(np.isfinite(values).all())
+    are_allowed = np.isin(values, (0, 1)) if labels.kind == "multilabel" else np.isfinite(values)
+    return values.shape[1:] == (count,) and values.dtype == np.float32 and bool(are_allowed.all())

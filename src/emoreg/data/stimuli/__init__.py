@@ -83,9 +83,10 @@ def read_stimuli(settings: StimuliSettings, seed: int) -> Stimuli:
 def _read_pack(pack: Pack) -> Stimuli:
     emotions, neutral = [], None
     for labels in pack.labels:
-        if labels.kind == "neutral":
-            neutral = Labels(EmotionSpace("category", labels.names), labels.values)
-        elif labels.kind != "class":
-            emotions.append(Labels(EmotionSpace(labels.kind, labels.names), labels.values))
+        match labels.kind:
+            case "neutral":
+                neutral = Labels(EmotionSpace("category", labels.names), labels.values)
+            case "category" | "votes" | "dimensions":
+                emotions.append(Labels(EmotionSpace(labels.kind, labels.names), labels.values))
     splits = None if pack.splits is None else pack.splits.tolist()
-    return Stimuli(pack.set, pack.images, tuple(emotions), splits, neutral=neutral)
+    return Stimuli(pack.title, pack.images, tuple(emotions), splits, neutral=neutral)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from emoreg.config.recipe import EDITION
-from emoreg.config.schema import TargetSettings
+from emoreg.config.schema import TargetLabels, TargetSettings, task_of
 from emoreg.config.target_words import PREDICTED
 from emoreg.data.images.hugging_face import PREFIX, parse_hub_name
 from emoreg.data.images.names import Split, composed
@@ -24,6 +25,7 @@ from emoreg.runtime.progress import Progress
 
 __all__ = [
     "Target",
+    "compose_names",
     "is_known",
     "is_own_test_split",
     "read_for_scoring",
@@ -63,13 +65,13 @@ def read_target(settings: TargetSettings, edition: int = EDITION) -> Target:
     """
     if settings.name.lower() in affective.SETS:
         target = affective.read_affective(settings)
-    elif settings.labels == "majority":
+    elif settings.labels == "majority" or (settings.task != "classification" and is_pack(settings.root)):
         target = _read(settings, edition)
     else:
         sets = ", ".join(affective.SETS)
         reason = f"must be majority for {settings.name}, which is not an affective set ({sets}), not {settings.labels}"
         raise SettingError("target.labels", reason)
-    target = _compose_names(target)
+    target = compose_names(target)
     if edition == 1 and target.validation is not None:
         target = dataclasses.replace(target, train=joined([target.train, target.validation]), validation=None)
     if settings.classes is not None:
@@ -93,7 +95,7 @@ def _keep_classes(target: Target, kept: tuple[str, ...]) -> Target:
     )
 
 
-def _compose_names(target: Target) -> Target:
+def compose_names(target: Target) -> Target:
     """Convert class names to one Unicode form. UserError for control characters, or names that become equal."""
     names = tuple(map(composed, target.classes))
     for name in names:
@@ -143,14 +145,27 @@ def _read(settings: TargetSettings, edition: int) -> Target:
 def _read_pack(root: str, settings: TargetSettings) -> Target:
     pack = open_pack(root, "target", settings.name, settings.image_size, settings.fit)
     labels = pack.labels[0]
+    packed = labels_of_pack(pack.about)
+    if packed != settings.labels:
+        what = f"{root} is a pack with {PREDICTED[task_of(packed)]}"
+        raise SettingError("target.root", f"{what}; as a target it needs target.labels {packed}")
 
     def part(split: Split) -> Table:
         rows = np.flatnonzero(pack.splits == split)
         return Table(pack.title, pack.images.take(rows), labels.values[rows])
 
     validation = part("validation") if np.any(pack.splits == "validation") else None
-    target = Target(part("train"), part("test"), labels.names, validation)
+    target = Target(part("train"), part("test"), labels.names, validation, task=settings.task)
     return dataclasses.replace(target, has_published_test=cifar.is_whole(settings.name.lower(), target))
+
+
+def labels_of_pack(about: Mapping[str, Any]) -> TargetLabels:
+    """The `target.labels` that read a target's pack with this description; majority if it is damaged."""
+    try:
+        kind = about["labels"][0]["kind"]
+    except (LookupError, TypeError):
+        return "majority"
+    return kind if kind in ("multilabel", "dimensions") else "majority"
 
 
 def is_own_test_split(settings: TargetSettings, data: str | None) -> bool:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emoreg.config.schema import Fit, StimuliSettings, TargetSettings
+from emoreg.config.schema import Fit, StimuliSettings, TargetSettings, Task
 from emoreg.data.images.files import File
 from emoreg.data.images.hugging_face import PREFIX
 from emoreg.data.images.layout import LAYOUT
-from emoreg.data.images.packed import PACK, PackedImages, PackedLabels, is_pack, read_about
+from emoreg.data.images.packed import PACK, LabelKind, PackedImages, PackedLabels, is_pack, read_about
 from emoreg.data.images.table import About, Images, Item, joined
 from emoreg.data.stimuli import PUBLISHED, SETS, read_stimuli
 from emoreg.data.stimuli.published import Published
+from emoreg.data.stimuli.stimulus_set import Stimuli
 from emoreg.errors import UserError, nearest, printable
+
+if TYPE_CHECKING:  # imports torch
+    from emoreg.data.targets.target import Target
 
 Kind = Literal["stimuli", "target"]
 
@@ -164,6 +169,7 @@ class Collection:
         missing: places of rows whose image is missing.
         notes: lines that say how columns, splits and labels were interpreted.
         left_out: lines that say which images are not used, and why.
+        checksum: identifies images that exist in memory only; empty for files and for images of a library.
     """
 
     name: str
@@ -176,6 +182,7 @@ class Collection:
     missing: Sequence[str] = ()
     notes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    checksum: str = ""
 
     def name_of(self, row: int) -> str:
         """Name of one image relative to the root; for images without names, the set, the split and a number."""
@@ -256,27 +263,50 @@ def read_set(
     if kind == "target":
         return _read_target(name, root, image_size, fit)
     settings = StimuliSettings(name=name, root=root, count=count, image_size=image_size, fit=fit, skip_unreadable=True)
-    stimuli = read_stimuli(settings, seed=0)
+    return collection_of_stimuli(name, root, read_stimuli(settings, seed=0))
+
+
+def collection_of_stimuli(name: str, root: str | None, stimuli: Stimuli) -> Collection:
+    """The collection of a stimulus set that was read from `root` by its name."""
     labels = tuple(PackedLabels(each.space.kind, each.space.names, each.values) for each in stimuli.labels)
     if stimuli.neutral is not None:
         labels += (PackedLabels("neutral", stimuli.neutral.space.names, stimuli.neutral.values),)
     splits = None if stimuli.splits is None else np.array(stimuli.splits)
     return Collection(
-        name, kind, stimuli.name, root, stimuli.images, labels, splits, stimuli.missing, stimuli.notes, stimuli.left_out
+        name,
+        "stimuli",
+        stimuli.name,
+        root,
+        stimuli.images,
+        labels,
+        splits,
+        stimuli.missing,
+        stimuli.notes,
+        stimuli.left_out,
     )
 
 
 def _read_target(name: str, root: str | None, image_size: int, fit: Fit) -> Collection:
-    from emoreg.data.targets import is_known, read_target  # imports torch, which `catalogue` does not need
+    # Imports torch, which `catalogue` does not need.
+    from emoreg.data.targets import is_known, labels_of_pack, read_target
 
     if "," in name or name.startswith("hf:OWNER"):
         raise UserError(f"'{name}' stands for many sets: name one of them, such as svhn or hf:uoft-cs/cifar10")
     if not is_known(name) and not is_pack(root):
         raise UserError(f"no set '{name}'{nearest(name, ['procedural', *SETS, *TARGETS])}")
-    target = read_target(TargetSettings(name=name, root=root, image_size=image_size, fit=fit, skip_unreadable=True))
+    settings = TargetSettings(name=name, root=root, image_size=image_size, fit=fit, skip_unreadable=True)
+    if root is not None and is_pack(root):
+        settings = dataclasses.replace(settings, labels=labels_of_pack(read_about(root)))
+    return collection_of_target(name, root, read_target(settings))
+
+
+def collection_of_target(name: str, root: str | None, target: Target) -> Collection:
+    """The collection of a target that was read from `root` by its name."""
     tables = {"train": target.train, "validation": target.validation, "test": target.test}
     parts = {split: table for split, table in tables.items() if table is not None}
-    labels = PackedLabels("class", target.classes, np.concatenate([part.labels for part in parts.values()]))
+    kinds: Mapping[Task, LabelKind] = {"multilabel": "multilabel", "regression": "dimensions"}
+    values = np.concatenate([part.labels for part in parts.values()])
+    labels = PackedLabels(kinds.get(target.task, "class"), target.classes, values)
     splits = np.repeat(list(parts), [len(part) for part in parts.values()])
     images: Any
     if isinstance(target.train.images, PackedImages):

@@ -125,6 +125,10 @@ def caption(labels: PackedLabels, row: int) -> str:
         shares = value / value.sum()
         top = np.argsort(-shares, kind="stable")[:2]
         return "\n".join(f"{labels.names[number]} {shares[number]:.0%}" for number in top if shares[number] > 0)
+    if labels.kind == "multilabel":
+        return textwrap.shorten(
+            ", ".join(labels.names[number] for number in np.flatnonzero(value)), 40, placeholder="…"
+        )
     return textwrap.shorten(labels.names[int(value)], 40, placeholder="…")
 
 
@@ -160,7 +164,7 @@ def _draw_image(axes: Axes, image: Image.Image | None, text: str) -> None:
 def _describe(labels: PackedLabels) -> str:
     if labels.kind == "dimensions":
         return ", ".join(labels.names)
-    kinds = {"class": "classes", "votes": "emotions, by votes"}
+    kinds = {"class": "classes", "multilabel": "labels", "votes": "emotions, by votes"}
     return f"{len(labels.names)} {kinds.get(labels.kind, 'emotions')}"
 
 
@@ -181,7 +185,7 @@ def _draw_bars(place: Place, left: float, down: float, collection: Collection) -
         masks = {"all": np.ones(len(labels.values), bool)}
         if collection.splits is not None:
             masks = {split: collection.splits == split for split in SPLIT_COLOURS if split in collection.splits}
-        bars = {split: np.bincount(labels.values[mask], minlength=len(names)) for split, mask in masks.items()}
+        bars = {split: _images_per_label(labels, mask) for split, mask in masks.items()}
         notes = [f"{count:,}" for count in np.sum(list(bars.values()), axis=0)]
         title = "images"
     is_named = len(names) <= MAX_NAMED
@@ -215,6 +219,11 @@ def _draw_bars(place: Place, left: float, down: float, collection: Collection) -
         axes.legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1.12, 1.0), ncols=3)
 
 
+def _images_per_label(labels: PackedLabels, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    values = labels.values[mask]
+    return np.count_nonzero(values, axis=0) if values.ndim == 2 else np.bincount(values, minlength=len(labels.names))
+
+
 def _draw_plane(place: Place, left: float, labels: PackedLabels, shown: NDArray[np.int64]) -> None:
     """Draw a scatter plot of valence and arousal, with a histogram of each at the side."""
     valence, arousal = (labels.values[:, labels.names.index(name)] for name in ("valence", "arousal"))
@@ -246,8 +255,13 @@ def _draw_histograms(place: Place, left: float, down: float, labels: PackedLabel
     share = (down - 0.2) / len(labels.names)
     for number, name in enumerate(labels.names):
         axes = place(left + 0.5, HEADING + 0.2 + number * share, CHART_WIDTH - 0.8, share - 0.5)
-        axes.hist(labels.values[:, number], BINS, color=ACCENT, alpha=0.6)
-        axes.set(xlim=(-1.03, 1.03), xticks=TICKS, yticks=[])
+        column = labels.values[:, number]
+        if np.abs(column).max() <= 1:
+            axes.hist(column, BINS, color=ACCENT, alpha=0.6)
+            axes.set(xlim=(-1.03, 1.03), xticks=TICKS, yticks=[])
+        else:  # values of the user's own
+            axes.hist(column, len(BINS) - 1, color=ACCENT, alpha=0.6)
+            axes.set(yticks=[])
         axes.set_title(name, size=9, color=QUIET, loc="left")
         axes.tick_params(labelsize=8, colors=QUIET, length=2)
         axes.spines[["top", "left", "right"]].set_visible(False)

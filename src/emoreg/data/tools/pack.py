@@ -111,8 +111,15 @@ def pack(
     if collection.missing and not skip_unreadable:
         first, count = collection.missing[0], len(collection.missing)
         raise UserError(f"{first}: the image is missing, as in {count} rows in total (--skip-unreadable skips them)")
+    return pack_collection(collection, image_size, folder, skip_unreadable, progress, fit)
+
+
+def pack_collection(
+    collection: Collection, size: int, folder: Path, skip_unreadable: bool, progress: Progress, fit: Fit = "crop"
+) -> Packed:
+    """Pack a set that was read already; the arguments and errors are those of `pack`."""
     try:
-        return _pack(collection, image_size, folder, skip_unreadable, progress, fit)
+        return _pack(collection, size, folder, skip_unreadable, progress, fit)
     except OSError as error:
         reason = f"{error.strerror or error}; run the same command again to resume"
         if isinstance(error, FileNotFoundError) and not folder.is_dir():
@@ -130,7 +137,7 @@ def _pack(
         return finished
     is_ours = (folder / UNFINISHED).is_file() or (folder.is_dir() and all(map(is_trace, folder.iterdir())))
     if folder.exists() and not is_ours:
-        raise UserError(f"{folder} is not empty and holds no pack: choose another folder with --out")
+        raise UserError(f"{folder} is not empty and holds no pack: choose another folder")
     store = _Store(folder, identity, skip_unreadable)
     _require_space(store, names, collection)
     folder.mkdir(parents=True, exist_ok=True)
@@ -145,7 +152,7 @@ def _finished(folder: Path, identity: dict[str, Any]) -> Packed | None:
         return None
     about = read_about(folder)
     if about.get("identity") != identity:
-        raise UserError(f"{folder} holds another pack: choose another folder with --out, or delete that one")
+        raise UserError(f"{folder} holds another pack: choose another folder, or delete that one")
     with contextlib.suppress(OSError):  # left behind if the process was killed right after finishing
         (folder / UNFINISHED).unlink()
     return Packed(folder, about["images"], _bytes_in(folder), about["unreadable"])
@@ -201,13 +208,14 @@ def _identity(collection: Collection, names: NDArray[np.str_], size: int, fit: F
         digest.update(repr((labels.kind, labels.names)).encode())
         digest.update(np.ascontiguousarray(labels.values).data)
     digest.update(b"" if collection.splits is None else collection.splits.tobytes())
+    digest.update(collection.checksum.encode())
     source = Path(collection.root).stat() if collection.root and Path(collection.root).is_file() else None
     return {
         "format": FORMAT,
         "set": collection.name,
         "image_size": size,
         "images": len(names),
-        "sha256": digest.hexdigest(),  # of names, labels and splits
+        "sha256": digest.hexdigest(),  # of names, labels and splits; and of pixels that no file has
         "zip": source and [source.st_size, source.st_mtime_ns],
         **({} if fit == "crop" else {"fit": fit}),  # absent in packs made before there was a choice
     }
@@ -304,7 +312,7 @@ def _require_space(store: _Store, names: NDArray[np.str_], collection: Collectio
     if needed > free:
         raise UserError(
             f"the pack {store.folder} needs {needed / 2**30:.1f} GiB, but {free / 2**30:.1f} GiB are free there: "
-            "choose another disk with --out, or a smaller --image-size"
+            "choose another disk, or a smaller image size"
         )
 
 

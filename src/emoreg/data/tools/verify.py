@@ -23,6 +23,7 @@ from emoreg.runtime.progress import Progress
 
 ALL = "all"  # name of the split for sets without splits
 TIE = "(tie)"  # label of images without a single most-voted emotion
+WITH_RANGES = ("dimensions", "multilabel")  # the mean of a multilabel's column is the share of images that have it
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Findings:
         root: its location.
         images: number of images.
         counts: images by label and split, for categories, classes and votes (by the most-voted label, or "(tie)").
-        ranges: lowest, mean and highest value by dimension and split, for valence, arousal, ...
+        ranges: lowest, mean and highest value by dimension and split, for valence, arousal, ...; for several labels per
+            image by label, so that the mean is the share of images that have it.
         error: the reader's first error; the images below the root are checked nevertheless.
         unreadable: (name, reason) of each unreadable image.
         missing: places of rows whose image is missing.
@@ -156,7 +158,7 @@ def _digest(image: Any) -> bytes | UserError:
 
 
 def _counts(collection: Collection) -> dict[str, dict[str, int]]:
-    if not collection.labels or collection.labels[0].kind == "dimensions":
+    if not collection.labels or collection.labels[0].kind in WITH_RANGES:
         return {}
     names, values = collection.labels[0].names, collection.labels[0].values
     rows = majority(values.astype(np.float32)) if values.ndim == 2 else values
@@ -169,7 +171,7 @@ def _counts(collection: Collection) -> dict[str, dict[str, int]]:
 
 
 def _ranges(collection: Collection) -> dict[str, dict[str, tuple[float, float, float]]]:
-    if not collection.labels or collection.labels[0].kind != "dimensions":
+    if not collection.labels or collection.labels[0].kind not in WITH_RANGES:
         return {}
     masks = _split_masks(collection)
     ranges = {}

@@ -1,0 +1,137 @@
+"""Write images and labels that exist only in Python as a pack, which recipes, studies and commands read."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from emoreg.config.schema import LABELS_OF, Fit, StimuliSettings, TargetSettings
+from emoreg.config.setting_types import path_of, typed_value
+from emoreg.data.given import GivenStimuli, check_stimuli, contents_of_given
+from emoreg.data.images.names import SPLITS, Split
+from emoreg.data.images.packed import PackedImages
+from emoreg.data.images.table import Table
+from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
+from emoreg.data.targets import compose_names
+from emoreg.data.targets.target import Target, check_target, require_two_classes
+from emoreg.data.tools.catalogue import Collection, collection_of_stimuli, collection_of_target
+from emoreg.data.tools.pack import pack_collection
+from emoreg.errors import SettingError, UserError, nearest
+from emoreg.runtime.progress import Progress
+
+TARGET, STIMULI = "folder", "manifest"  # the names by which the user's own sets are read
+
+
+def write_pack(
+    data: Target | GivenStimuli,
+    out: Path | str,
+    image_size: int | None = None,
+    splits: Sequence[str] | None = None,
+    fit: Fit = "crop",
+    skip_unreadable: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write your own images and labels to a folder that recipes, studies and commands read like any other set.
+
+    Nothing is lost: a run that reads the folder equals one that is given the same data in Python. Call it again to
+    resume an interrupted pack; a finished one of the same data is left as it is.
+
+    Args:
+        data: a target, for stage 2, or stimuli (a table and the space of its labels), for stage 1.
+        out: the folder, which is created.
+        image_size: side S of the images in pixels, as in the recipes that will read them. None for that of the arrays,
+            if all of them are squares of one size.
+        splits: train, validation or test for each of the stimuli (N,); None without published splits. A target has
+            splits of its own.
+        fit: how images are made square: crop keeps the central square, pad adds grey bars.
+        skip_unreadable: skip files that cannot be decoded.
+        progress: None prints to the terminal.
+
+    Returns:
+        The settings that read it, for `target` or `stimuli` in a recipe or a study's file: name, root and image_size,
+        and labels and fit if they differ from the defaults.
+
+    Raises:
+        UserError: labels or images of a wrong form; something else in `out`; no space or no permission.
+    """
+    folder, progress = path_of(out, "out"), progress or Progress()
+    if isinstance(data, Target):
+        if splits is not None:
+            raise SettingError("splits", "must be None for a target, whose tables are its splits")
+        check_target(data)
+        require_two_classes(data)
+        collection = collection_of_target(TARGET, None, compose_names(data))
+        parts: list[Table | None] = [data.train, data.test, data.validation]
+        section = "target"
+    else:
+        check_stimuli(data, "data")
+        table, space = data
+        stimuli = Stimuli(table.name, table.images, (Labels(space, table.labels),), _checked_splits(splits, table))
+        collection, parts = collection_of_stimuli(STIMULI, None, stimuli), [table]
+        section = "stimuli"
+    size = _side(parts) if image_size is None else typed_value(int, image_size, "image_size")
+    settings = _settings(data, str(folder), size, fit)
+    packed = pack_collection(_identified(collection, data), size, folder, skip_unreadable, progress, fit)
+    written = yaml.safe_dump(settings, default_flow_style=True, sort_keys=False, width=math.inf, allow_unicode=True)
+    progress.say(f"{folder}: {packed.images:,} images of {size}x{size} pixels; use it as {section}: {written.strip()}")
+    return settings
+
+
+def _checked_splits(splits: Any, table: Table) -> list[Split] | None:
+    """The split of each image of a table in the library's words. SettingError for other words, or another number."""
+    if splits is None:
+        return None
+    words = [str(word).lower() for word in splits]
+    if len(words) != len(table):
+        raise SettingError("splits", f"must name the split of each of the {len(table):,} images, not of {len(words):,}")
+    for row, word in enumerate(words):
+        if word not in SPLITS:
+            raise SettingError("splits", f"no split {word!r}, in row {row}{nearest(word, SPLITS)}")
+    checked = [SPLITS[word] for word in words]
+    if "train" not in checked:
+        raise SettingError("splits", "must have images to train on, but none is 'train'")
+    return checked
+
+
+def _side(parts: Sequence[Table | None]) -> int:
+    """The side of all images in pixels. SettingError if they are not arrays of one square size."""
+    sizes: set[tuple[int, ...] | None] = set()
+    for part in parts:
+        if part is not None:
+            images = part.images.pixels if isinstance(part.images, PackedImages) else part.images
+            sizes.add(images.shape[1:3] if isinstance(images, np.ndarray) else None)
+    height, width = size if len(sizes) == 1 and (size := sizes.pop()) is not None else (0, 1)
+    if height != width:
+        raise SettingError("image_size", "must be given: the images are not arrays of one square size")
+    return height
+
+
+def _settings(data: Target | GivenStimuli, root: str, size: int, fit: Fit) -> dict[str, Any]:
+    """The settings that read the pack. SettingError for a value that no recipe accepts."""
+    if isinstance(data, Target):
+        labels = LABELS_OF.get(data.task, "majority")
+        checked: TargetSettings | StimuliSettings = TargetSettings(
+            TARGET, root, image_size=size, fit=fit, labels=labels
+        )
+    else:
+        checked = StimuliSettings(STIMULI, root, image_size=size, fit=fit)
+    settings = {"name": checked.name, "root": root, "image_size": checked.image_size}
+    optional = {name: getattr(checked, name) for name in ("labels", "fit")}
+    return settings | {name: value for name, value in optional.items() if value != getattr(type(checked), name)}
+
+
+def _identified(collection: Collection, data: Target | GivenStimuli) -> Collection:
+    """The same set with a checksum of its pixels, by which other pixels with the same labels are another set."""
+    contents = contents_of_given(data)
+    if contents is None:
+        raise UserError(
+            f"{collection.title}: images that a library decodes when they are needed cannot be packed; give their "
+            "pixels, uint8 (N, H, W, 3)"
+        )
+    return dataclasses.replace(collection, checksum=f"{collection.title}\n{contents.sha256}")
