@@ -9,6 +9,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from emoreg.data.images import files
@@ -36,6 +37,14 @@ def test_a_missing_root_and_a_broken_zip_are_errors(tmp_path: Path) -> None:
     (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 and then nothing")
     with pytest.raises(UserError, match=r"broken\.zip is neither a folder nor a readable zip"):
         list_files(tmp_path / "broken.zip")
+
+
+def test_arrays_instead_of_image_files_are_refused_with_advice(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", np.zeros(3))  # a zip
+    np.save(tmp_path / "mine.npy", np.zeros(3))
+    for name in ("mine.npz", "mine.npy"):
+        with pytest.raises(UserError, match=rf"{name} holds arrays, not image files: .* with emoreg\.write_pack"):
+            list_files(tmp_path / name)
 
 
 def test_a_zip_of_a_later_version_of_the_format_is_refused(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ MAX_EXPANDED_BYTES = 2**40  # per zip, all files unpacked: six times ImageNet
 # There is no ratio limit for small archives.
 MAX_EXPANSION, FREE_EXPANSION_BYTES = 200, 2**30
 MAX_OPEN_ZIPS = 8  # the most recently used stay open
+ARRAYS = (".npy", ".npz")  # of NumPy; the second is a zip
 
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # NotImplementedError comes from zipfile, for archives of a later version of the format or with strong encryption.
@@ -140,6 +141,11 @@ def list_files(root: Path | str) -> list[File]:
             return [File(name, root) for name in sorted(_walk(root))]
         if not root.is_file():
             raise UserError(f"{printable(str(root))} does not exist; give a folder or a zip")
+        if root.suffix.lower() in ARRAYS:
+            raise UserError(
+                f"{printable(str(root))} holds arrays, not image files: load them in Python and write them as a pack "
+                "with emoreg.write_pack"
+            )
     except OSError as error:
         raise UserError(f"cannot list {printable(str(error.filename or root))}: {_reason(error)}") from None
     try:

@@ -124,8 +124,8 @@ def _read(settings: TargetSettings, edition: int) -> Target:
     """Read a set that is not affective, with all classes."""
     name = settings.name.lower()
     if name.startswith(GIVEN_IMAGES):
-        reason = f"'{settings.name}' are images that were given in Python: name others, or give them again (data=)"
-        raise SettingError("target.name", reason)
+        reason = f"'{settings.name}' are images that were given in Python: give them again (data=), or name others"
+        raise SettingError("target.name", f"{reason}, such as a pack of them (emoreg.write_pack)")
     if settings.root is not None and is_pack(settings.root):
         return _read_pack(settings.root, settings)
     require_known(settings.name)
