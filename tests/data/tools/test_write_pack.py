@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,6 +16,7 @@ from PIL import Image
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import LABELS_OF, Fit, StimuliSettings, TargetSettings, Task
 from emoreg.data.fingerprint import contents_of
+from emoreg.data.images.files import list_files
 from emoreg.data.images.image_set import load_images
 from emoreg.data.images.table import Item, Table
 from emoreg.data.stimuli import read_stimuli
@@ -286,6 +288,19 @@ def test_bad_input_ends_in_a_line(data: Any, options: dict[str, Any], message: s
     arguments = {"out": tmp_path / "pack", "progress": Progress(quiet=True), **options}
     assert refusal(lambda: write_pack(data(), **arguments)).startswith(message)
     assert not (tmp_path / "pack").exists()
+
+
+def test_skipped_files_are_reported(
+    tmp_path: Path, write_image: Callable[..., Path], quiet: Progress, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        write_image(tmp_path / "files" / f"{number}.png")
+    (tmp_path / "files" / "1.png").write_bytes(b"broken")
+    given = Table("mine", list_files(tmp_path / "files"), np.zeros((3, 2), np.float32)), SPACE
+    assert "1.png: not an image" in refusal(lambda: write_pack(given, tmp_path / "pack", 8, progress=quiet))
+    settings = write_pack(given, tmp_path / "pack", 8, skip_unreadable=True, progress=quiet)
+    assert "pack: skipped 1 unreadable images; the first: cannot decode" in "".join(capsys.readouterr())
+    assert len(read_stimuli(StimuliSettings(**settings), 0).images) == 2
 
 
 def test_other_files_are_left_alone(tmp_path: Path, quiet: Progress) -> None:

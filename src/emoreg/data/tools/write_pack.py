@@ -50,7 +50,7 @@ def write_pack(
         splits: train, validation or test for each of the stimuli (N,); None without published splits. A target has
             splits of its own.
         fit: how images are made square: crop keeps the central square, pad adds grey bars.
-        skip_unreadable: skip files that cannot be decoded.
+        skip_unreadable: skip files that cannot be decoded, and report how many.
         progress: None prints to the terminal.
 
     Returns:
@@ -78,6 +78,9 @@ def write_pack(
     size = _side(parts) if image_size is None else typed_value(int, image_size, "image_size")
     settings = _settings(data, str(folder), size, fit)
     packed = pack_collection(_identified(collection, data), size, folder, skip_unreadable, progress, fit)
+    if packed.left_out:
+        first = packed.left_out[0]["reason"]
+        progress.warn(f"{folder}: skipped {len(packed.left_out):,} unreadable images; the first: {first}")
     written = yaml.safe_dump(settings, default_flow_style=True, sort_keys=False, width=math.inf, allow_unicode=True)
     progress.say(f"{folder}: {packed.images:,} images of {size}x{size} pixels; use it as {section}: {written.strip()}")
     return settings
