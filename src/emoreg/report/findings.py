@@ -1,18 +1,19 @@
 """The findings of a study in sentences: the verdict first, a null result as plainly as an effect.
 
-The sentences claim what the contrasts show and no more. A label effect is an effect of emotion only if the arm is also
-above the neutral and the rotation twin; a gain over Backbone or the ensemble says nothing about emotion. Single twins
-are not tested. They are mentioned only where an arm lies below them, as judged by the interval alone.
+What is said of each tested contrast is decided in `statements`; here are the words. The sentences claim what the
+contrasts show and no more. A label effect is an effect of emotion only if the arm is also above the neutral and the
+rotation twin; a gain over Backbone or the ensemble says nothing about emotion. Single twins are not tested. They are
+mentioned only where an arm lies below them, as judged by the interval alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from emoreg.report.analysis import Analysis, ArmResult, Contrast
-from emoreg.report.contrast_kinds import KINDS, LABEL_TWINS, OVER_TWINS, PRACTICAL, PRETEXT_TWINS, Kind, to_beat
+from emoreg.report.contrast_kinds import KINDS, LABEL_TWINS, OVER_TWINS, PRACTICAL, PRETEXT_TWINS, to_beat
 from emoreg.report.formatting import all_of, count, coverage, decimal, listed, points
 from emoreg.report.method_notes import FIRST_EDITION
 from emoreg.report.power import WANTED
@@ -20,6 +21,7 @@ from emoreg.report.relatives_findings import relatives_findings
 from emoreg.report.run_findings import collapsed, named, starved, stuck_lambdas, unfinished, unlike_networks
 from emoreg.report.run_frame import MODES, TWINS, Arm
 from emoreg.report.stage_one_findings import stage_one_findings, unlearned_rotation
+from emoreg.report.statements import DECIDED, Statement, is_below_hardest, statements_of
 from emoreg.report.statistics import smallest_tail
 from emoreg.report.verdicts import Verdict
 
@@ -32,50 +34,49 @@ RULES_OUT = {
     "neutral": "this neutral label",
     "rotation": "pre-training by quarter turns",
 }
-ASKED = (*OVER_TWINS, *PRACTICAL)  # in the order of the sentences
-DECIDED = (Verdict.ABOVE, Verdict.NOT_ABOVE, Verdict.BELOW)
 SHORT_OF_SEEDS = (Verdict.TOO_FEW, Verdict.TIED)  # more seeds may lead to a verdict
 COLLAPSED = "runs collapsed, so means over them say nothing"
-POSITIVE_CONTROLS = "recipes/studies/positive-control-*.yaml"
+POSITIVE_CONTROL = (
+    "A null result means little unless the same method finds an effect where there must be one: see the positive "
+    "controls, recipes/studies/positive-control-*.yaml."
+)
 AUTHORS_WORD = "That the arms differ in nothing else was not checked: it is the word of the table's author."
 
 
 @dataclass(frozen=True)
 class Case:
-    """A tested contrast of a regulated arm."""
+    """A tested contrast of a regulated arm, with the statement on it."""
 
     name: str  # of the arm in a sentence, with its cell if there are several cells
     arm: ArmResult
     contrast: Contrast
+    statement: Statement
 
 
 def findings(analysis: Analysis) -> list[str]:
     """The findings in sentences, the most important first."""
     cases = _cases(analysis)
-    faded = [case for case in cases if case.contrast.has_faded]
-    # The verdict of an early look stands, but later sentences must not report it as what all seeds show.
-    cases = [replace(case, contrast=replace(case.contrast, verdict=None)) if case in faded else case for case in cases]
     if not cases:
         nothing = "No regulated arm is finished, so there is nothing to compare."
         return [nothing, *relatives_findings(analysis), *unfinished(analysis)]
-    by_contrast = {name: [case for case in cases if case.contrast.name == name] for name in KINDS}
-    label, emotion = by_contrast["label"], by_contrast["emotion"]
+    said = {statement: [case for case in cases if case.statement is statement] for statement in Statement}
+    label, emotion = ([case for case in cases if case.contrast.name == name] for name in ("label", "emotion"))
     below = [
         *_below(emotion, PRETEXT_TWINS, "Another pretext on the same images did better than emotion"),
         *_below(label, LABEL_TWINS, "An encoder without the true labels did better"),
     ]
     verdict, *rest = [
-        *_exploration(cases),
-        *_faded(faded),
-        *_specific(emotion),
-        *_of_labels(label, emotion),
-        *_no_effect(label),
-        *_without_verdict(cases),
+        *_exploration(said[Statement.EXPLORED], said[Statement.NOTHING_EXPLORED]),
+        *_faded(said[Statement.FADED]),
+        *_specific_effect(said[Statement.SPECIFIC_EFFECT]),
+        *_label_effect(said[Statement.LABEL_EFFECT], said[Statement.NOT_SPECIFIC]),
+        *_no_label_effect(said[Statement.NO_LABEL_EFFECT], len(label)),
+        *_without_verdict(said[Statement.NO_VERDICT]),
         *([FIRST_EDITION] if 1 in analysis.notes.editions else []),
-        *_practical(by_contrast),
+        *_practical(said, {case.contrast.name for case in cases}),
         *_lacking(cases),
         *relatives_findings(analysis),
-        *_positive_control(label),
+        *([POSITIVE_CONTROL] if said[Statement.NO_LABEL_EFFECT] else []),
         *collapsed(analysis),
         *starved(analysis),
         *stage_one_findings(analysis.stage_1),
@@ -87,7 +88,7 @@ def findings(analysis: Analysis) -> list[str]:
         *analysis.notes.remarks,
         *unfinished(analysis),
     ]
-    is_decided = any(case.contrast.verdict in DECIDED for case in cases)
+    is_decided = any(case.contrast.verdict in DECIDED and case.statement is not Statement.FADED for case in cases)
     authors_word = [AUTHORS_WORD] if analysis.is_own and (is_decided or below) else []
     return [" ".join([verdict, *below, *authors_word]), *rest]
 
@@ -115,28 +116,25 @@ def _limits(contrast: Contrast) -> str:
 
 def _cases(analysis: Analysis) -> list[Case]:
     return [
-        Case(name, arm, arm.contrasts[kind.name])
+        Case(name, arm, arm.contrasts[contrast], statement)
         for name, arm in named(analysis)
         if arm.arm.is_regulated
-        for kind in ASKED
-        if kind.name in arm.contrasts
+        for contrast, statement in statements_of(arm.contrasts).items()
     ]
 
 
-def _exploration(cases: Sequence[Case]) -> list[str]:
+def _exploration(explored: Sequence[Case], without_seeds: Sequence[Case]) -> list[str]:
     """Differences on validation images, which are not tested."""
-    explored = [case for case in cases if case.contrast.verdict is Verdict.EXPLORATION]
-    if not explored:
+    if not explored and not without_seeds:
         return []
-    explored = [case for case in explored if case.contrast.size.n]
     sentences = [
         "This is an exploration: its figures are from validation images and it gives no verdict; confirm what it "
         "suggests with other seeds."
     ]
-    for kind in ASKED:
+    for kind in (*OVER_TWINS, *PRACTICAL):
         to = " over the hardest twin" if kind.twins else ""
-        if sizes := [case for case in _falling(explored) if case.contrast.name == kind.name]:
-            sentences.append(f"On validation images, {kind.words}{to}: {_sizes(sizes)}.")
+        if found := [case for case in explored if case.contrast.name == kind.name]:
+            sentences.append(f"On validation images, {kind.words}{to}: {_sizes(found)}.")
     if not explored:
         sentences.append(
             "No regulated arm has a seed in common with Backbone or a twin, so there is nothing to compare."
@@ -155,8 +153,7 @@ def _faded(faded: Sequence[Case]) -> list[str]:
     return [f"A difference found at an early look is no longer shown: {listed(each)}."]
 
 
-def _specific(emotion: Sequence[Case]) -> list[str]:
-    found = [case for case in _falling(emotion) if case.contrast.verdict is Verdict.ABOVE]
+def _specific_effect(found: Sequence[Case]) -> list[str]:
     if not found:
         return []
     explanations = all_of([RULES_OUT[name] for name in TWINS], "or")
@@ -168,29 +165,31 @@ def _specific(emotion: Sequence[Case]) -> list[str]:
 
 def _over_hardest(cases: Sequence[Case]) -> str:
     return listed(
-        [f"{case.name}, {in_points(case.contrast)} over the hardest, {case.contrast.against}" for case in cases]
+        [
+            f"{case.name}, {in_points(case.contrast)} over the hardest, {case.contrast.against}"
+            for case in _falling(cases)
+        ]
     )
 
 
-def _of_labels(label: Sequence[Case], emotion: Sequence[Case]) -> list[str]:
-    """Label effects that were not shown to be specific to emotion."""
-    of_emotion = {id(case.arm): case.contrast for case in emotion}
-    found, details = [], []
-    for case in _falling(label):
-        hardest = of_emotion[id(case.arm)]
-        if case.contrast.verdict is not Verdict.ABOVE or hardest.verdict is Verdict.ABOVE:
-            continue
-        found.append(case)
-        if hardest.verdict is Verdict.NOT_ABOVE and not _is_below_hardest(hardest):
-            hardest = _hardest_pretext(case.arm, hardest)
-            explanation = RULES_OUT[str(hardest.against)]
-            details.append(f"{case.name}, {in_points(hardest)} over {hardest.against}, so {explanation} may do as much")
+def _label_effect(found: Sequence[Case], not_specific: Sequence[Case]) -> list[str]:
+    """Label effects that were not shown to be specific to emotion.
+
+    Args:
+        found: label effects.
+        not_specific: the emotion effects of those arms that another pretext may equal.
+    """
     if not found:
         return []
     sentences = [
         f"A label effect is found; it is not shown to be specific to emotion. Above {all_of(LABEL_TWINS)} with "
         f"{_seeds(found)}: {_over_hardest(found)}."
     ]
+    details = []
+    for case in sorted(not_specific, key=lambda case: -case.arm.contrasts["label"].size.mean):
+        hardest = _hardest_pretext(case.arm, case.contrast)
+        explanation = RULES_OUT[str(hardest.against)]
+        details.append(f"{case.name}, {in_points(hardest)} over {hardest.against}, so {explanation} may do as much")
     if details:
         sentences.append(f"Against the twins that separate emotion from another label or task: {listed(details)}.")
     return sentences
@@ -211,7 +210,7 @@ def _below(cases: Sequence[Case], twins: Sequence[str], finding: str) -> list[st
     found = [
         (case, twin)
         for case in cases
-        if _is_below_hardest(case.contrast)
+        if is_below_hardest(case.contrast)
         for twin in case.arm.twins
         if twin.against in twins and twin.size.high < 0
     ]
@@ -226,21 +225,13 @@ def _below(cases: Sequence[Case], twins: Sequence[str], finding: str) -> list[st
     return [f"{finding}, judged by intervals, not tested{uncorrected}: {listed(each)}."]
 
 
-def _is_below_hardest(contrast: Contrast) -> bool:
-    """Whether the interval, which allows for the choice of the hardest twin, lies below zero and can be relied on.
-
-    A missing twin does not weaken the comparison with the others, but its verdict hides a coming look and a collapse.
-    """
-    has_all_else = contrast.verdict is Verdict.MISSING_TWIN and contrast.next_look is None and not contrast.collapsed
-    return (contrast.verdict is Verdict.NOT_ABOVE or has_all_else) and contrast.size.high < 0
-
-
-def _no_effect(label: Sequence[Case]) -> list[str]:
-    null = _falling(case for case in label if case.contrast.verdict is Verdict.NOT_ABOVE)
+def _no_label_effect(null: Sequence[Case], arms: int) -> list[str]:
+    """Arms without a label effect, of all regulated arms."""
     if not null:
         return []
+    null = _falling(null)
     each = [f"{case.name}, {in_points(case.contrast)} over {case.contrast.against}" for case in null]
-    names = "" if len(null) == len(label) else f" of {all_of([case.name for case in null])}"
+    names = "" if len(null) == arms else f" of {all_of([case.name for case in null])}"
     sentences = [
         f"No label effect{names} is shown with {_seeds(null)}.",
         f"Differences from the hardest of {all_of(LABEL_TWINS)}: {listed(each)}.",
@@ -254,15 +245,10 @@ def _no_effect(label: Sequence[Case]) -> list[str]:
 
 def _without_verdict(cases: Sequence[Case]) -> list[str]:
     """A sentence for each reason why contrasts have no verdict."""
-    decided_null = {id(c.arm) for c in cases if c.contrast.name == "label" and c.contrast.verdict is Verdict.NOT_ABOVE}
-    groups: dict[tuple[Verdict, str], dict[str, dict[str, None]]] = {}
+    groups: dict[tuple[Verdict | None, str], dict[str, dict[str, None]]] = {}
     for case in cases:
-        contrast = case.contrast
-        if contrast.verdict is None or (contrast.name == "emotion" and id(case.arm) in decided_null):
-            continue  # without a label effect there is none of emotion
-        if reason := _reason(case):
-            names = groups.setdefault((contrast.verdict, reason), {})
-            names.setdefault(case.name, {})[KINDS[contrast.name].words] = None
+        names = groups.setdefault((case.contrast.verdict, _reason(case)), {})
+        names.setdefault(case.name, {})[KINDS[case.contrast.name].words] = None
     sentences = []
     for (_, reason), names in groups.items():
         by_contrasts: dict[tuple[str, ...], list[str]] = {}
@@ -277,7 +263,7 @@ def _without_verdict(cases: Sequence[Case]) -> list[str]:
 
 
 def _reason(case: Case) -> str:
-    """Why a contrast has no verdict; empty if it has one, or if another sentence says why."""
+    """Why a contrast has no verdict."""
     contrast = case.contrast
     match contrast.verdict:
         case Verdict.MISSING_TWIN:
@@ -290,9 +276,7 @@ def _reason(case: Case) -> str:
         case Verdict.BETWEEN_LOOKS:
             when = f"the next is at {count(contrast.next_look, 'seed')}" if contrast.next_look else "none is left"
             return f"verdicts are given only at the planned looks, and {when}"
-        case Verdict.COLLAPSED:
-            return COLLAPSED
-    return ""
+    return COLLAPSED
 
 
 def _missing(arm: ArmResult) -> str:
@@ -311,54 +295,34 @@ def _too_few(contrast: Contrast) -> str:
     return f"with {count(contrast.size.n, 'seed')} no test{arms} can pass; it takes at least {needed}"
 
 
-def _practical(by_contrast: Mapping[str, Sequence[Case]]) -> list[str]:
-    """The practical contrasts, which say nothing about emotion and must not be worded as if they did."""
-    gains = by_contrast["gain"]
-    sentences = [] if gains else ["Backbone was not run with the regulated arms, so there is no gain to report."]
-    for verdict, side in (
-        (Verdict.ABOVE, "Above Backbone"),
-        (Verdict.NOT_ABOVE, "Not shown to be above Backbone"),
-        (Verdict.BELOW, "Below Backbone"),
-    ):
-        if found := [case for case in _falling(gains) if case.contrast.verdict is verdict]:
-            sentences.append(f"{side} with {_seeds(found)}: {_sizes(found)}.")
-    above = {id(case.arm) for case in gains if case.contrast.verdict is Verdict.ABOVE}
-    for kind in PRACTICAL[1:]:
-        sentences += _beside(kind, by_contrast[kind.name], above)
-    if above and not by_contrast["over_ensemble"] and not by_contrast["regulation"]:
-        sentences.append("The ensemble of two plain networks was not run, so ensembling may explain the gain.")
-    return sentences
-
-
-def _beside(kind: Kind, cases: Sequence[Case], above: set[int]) -> list[str]:
-    """Compare arms with a reference other than Backbone.
+def _practical(said: Mapping[Statement, Sequence[Case]], tested: Container[str]) -> list[str]:
+    """The practical contrasts, which say nothing about emotion and must not be worded as if they did.
 
     Args:
-        kind: the kind of contrast with this reference.
-        cases: the contrasts of this kind.
-        above: ids of the arms above Backbone. Only these are reported as not shown to be above the reference.
+        said: all tested contrasts by their statements.
+        tested: their names.
     """
-    sentences = []
-    for verdict, side, meaning in (
-        (Verdict.ABOVE, f"Above {kind.beside}", ""),
-        (Verdict.NOT_ABOVE, f"But not shown to be above {kind.beside}", f", so {kind.explains} may explain as much"),
-        (Verdict.BELOW, f"Below {kind.beside}", ""),
+    no_backbone = "Backbone was not run with the regulated arms, so there is no gain to report."
+    sentences = [] if "gain" in tested else [no_backbone]
+    for statement, side in (
+        (Statement.GAIN, "Above Backbone"),
+        (Statement.NO_GAIN, "Not shown to be above Backbone"),
+        (Statement.LOSS, "Below Backbone"),
     ):
-        found = [case for case in _falling(cases) if case.contrast.verdict is verdict]
-        if verdict is Verdict.NOT_ABOVE:
-            found = [case for case in found if id(case.arm) in above]
-        if found:
-            sentences.append(f"{side}: {_sizes(found)}{meaning}.")
+        if found := said[statement]:
+            sentences.append(f"{side} with {_seeds(found)}: {_sizes(found)}.")
+    for kind in PRACTICAL[1:]:
+        may_explain = f", so {kind.explains} may explain as much"
+        for statement, side, meaning in (
+            (Statement.BETTER, f"Above {kind.beside}", ""),
+            (Statement.MAY_EXPLAIN, f"But not shown to be above {kind.beside}", may_explain),
+            (Statement.WORSE, f"Below {kind.beside}", ""),
+        ):
+            if found := [case for case in said[statement] if case.contrast.name == kind.name]:
+                sentences.append(f"{side}: {_sizes(found)}{meaning}.")
+    if said[Statement.GAIN] and "over_ensemble" not in tested and "regulation" not in tested:
+        sentences.append("The ensemble of two plain networks was not run, so ensembling may explain the gain.")
     return sentences
-
-
-def _positive_control(label: Sequence[Case]) -> list[str]:
-    if all(case.contrast.verdict is not Verdict.NOT_ABOVE for case in label):
-        return []
-    return [
-        "A null result means little unless the same method finds an effect where there must be one: see the positive "
-        f"controls, {POSITIVE_CONTROLS}."
-    ]
 
 
 def _lacking(cases: Sequence[Case]) -> list[str]:
@@ -410,7 +374,7 @@ def _caveats(cases: Sequence[Case]) -> list[str]:
 
 
 def _sizes(cases: Iterable[Case]) -> str:
-    return listed([f"{case.name}, {in_points(case.contrast)}" for case in cases])
+    return listed([f"{case.name}, {in_points(case.contrast)}" for case in _falling(cases)])
 
 
 def _falling(cases: Iterable[Case]) -> list[Case]:
