@@ -290,6 +290,19 @@ def test_a_difference_of_an_early_look_that_has_faded_is_said_first() -> None:
     assert not any(text in sentence for sentence in others for text in ("is found", "Above "))
 
 
+def test_a_faded_label_effect_leaves_no_effect_of_emotion_even_if_a_twin_lacks_the_later_seeds() -> None:
+    table = study({**REFERENCES, "learned": 0.02, **twins()}, purpose="confirmation", planned_seeds=10, looks=[7, 10])
+    late = (table["mode"] == "learned") & (table["seed"] >= 7)
+    table.loc[late & (table["experience"] == "affect"), "test_accuracy"] -= 0.2
+    table = table[~(late & (table["experience"] == "rotation"))]
+    (regulated,) = [arm for arm in analyse("a study", table).arms if arm.arm.is_regulated]
+    emotion = regulated.contrasts["emotion"]
+    assert emotion.verdict == "above" and emotion.size.n == 7  # its own last look
+    first, *others = findings_of(table)
+    assert first.startswith("A difference found at an early look is no longer shown: the label effect of Learn-E-Reg,")
+    assert not any("specific to emotion" in sentence for sentence in [first, *others])
+
+
 def test_a_twin_that_the_labels_beat_is_not_said_to_do_as_much() -> None:
     table = study({**REFERENCES, "learned": 0.02, **twins(shuffled=0.01)})
     neutral = table["experience"] == "neutral"

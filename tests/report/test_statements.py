@@ -27,7 +27,7 @@ EFFECTS = {
     ("above", "none"): ("LABEL_EFFECT", "NO_VERDICT"),
     ("not_above", "not_above"): ("NO_LABEL_EFFECT", "IMPLIED"),
     ("not_above", "none"): ("NO_LABEL_EFFECT", "IMPLIED"),
-    ("faded", "above"): ("FADED", "SPECIFIC_EFFECT"),
+    ("faded", "above"): ("FADED", "IMPLIED"),
     ("faded", "not_above"): ("FADED", "IMPLIED"),
     ("faded", "faded"): ("FADED", "FADED"),
     ("faded", "none"): ("FADED", "NO_VERDICT"),

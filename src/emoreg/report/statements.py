@@ -89,7 +89,7 @@ def effects(label: Verdict | Statement, emotion: Verdict | Statement, is_outdone
         case Verdict(), _:  # without a label effect there is none of emotion
             return Statement.NO_LABEL_EFFECT, Statement.IMPLIED
         case Statement() as undecided, Verdict():
-            return undecided, Statement.SPECIFIC_EFFECT if emotion is Verdict.ABOVE else Statement.IMPLIED
+            return undecided, Statement.IMPLIED
         case Statement() as first, Statement() as second:
             return first, second
 
