@@ -6,7 +6,7 @@ import math
 import pytest
 
 from emoreg.report.analyse_table import analyse
-from emoreg.report.analysis import Contrast
+from emoreg.report.analysis import ContrastResult
 from emoreg.report.collapse import Frequency
 from emoreg.report.formatting import percent, points
 from emoreg.report.page_tables import (
@@ -35,7 +35,7 @@ from result_rows import TWINS
 NAN = math.nan
 TWO = ("oasis", "emod")
 SIZE = Interval(0.004, 0.001, 0.007, (0.003, 0.005))
-GAIN = Contrast(
+GAIN = ContrastResult(
     name="gain",
     against="none",
     size=SIZE,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emoreg.report.contrasts import judged
+from emoreg.report.contrasts import judged_contrasts
 from emoreg.report.power import Spread, simulate_power
 from emoreg.report.read_runs import read_runs
 from emoreg.report.smallest_effect import _smallest, smallest_effects
@@ -15,7 +15,7 @@ from report.study_rows import arms, study
 
 def by_contrast(table: pd.DataFrame) -> dict[str, float]:
     runs = read_runs(table)
-    contrasts = judged(runs)
+    contrasts = judged_contrasts(runs)
     found = zip(contrasts, smallest_effects(runs, contrasts), strict=True)
     return {one.contrast.name: value for one, value in found if not math.isnan(value)}
 

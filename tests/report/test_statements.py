@@ -9,7 +9,7 @@ from itertools import product
 
 import pytest
 
-from emoreg.report.analysis import Analysis, Contrast
+from emoreg.report.analysis import Analysis, ContrastResult
 from emoreg.report.contrast_kinds import KINDS
 from emoreg.report.findings import findings
 from emoreg.report.statements import DECIDED, Statement, statements_of
@@ -66,7 +66,7 @@ def study() -> Analysis:
     return made_up(epochs=1, arms=("none", "ensemble", "learned", *(f"learned {twin}" for twin in TWINS)))
 
 
-def contrast(name: str, verdict: str, high: float = 0.004) -> Contrast:
+def contrast(name: str, verdict: str, high: float = 0.004) -> ContrastResult:
     """A contrast of the study's regulated arm with another verdict."""
     (arm,) = study().cells[0].regulated
     is_faded = verdict == "faded"
@@ -82,7 +82,7 @@ def contrast(name: str, verdict: str, high: float = 0.004) -> Contrast:
     )
 
 
-def findings_with(contrasts: Mapping[str, Contrast]) -> list[str]:
+def findings_with(contrasts: Mapping[str, ContrastResult]) -> list[str]:
     """The findings if the regulated arm has these contrasts and no other that is tested."""
     (cell,) = study().cells
     arms = [

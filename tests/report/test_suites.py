@@ -107,13 +107,13 @@ def test_an_exploration_gets_no_verdict() -> None:
 
 
 def test_a_figure_without_an_upper_bound_is_compared_too() -> None:
-    from emoreg.report.contrasts import frame_of, judged
+    from emoreg.report.contrasts import frame_of, judged_contrasts
     from emoreg.report.read_runs import read_runs
 
     table = scored()
     values = -5 * table["suite.calibration.ece"].to_numpy()
     runs = dataclasses.replace(read_runs(table), scores=values, bounds=(-math.inf, 0.0))
-    found = frame_of(judged(runs))
+    found = frame_of(judged_contrasts(runs))
     gain = found[(found["contrast"] == "gain") & (found["experience"] == "affect")].iloc[0]
     assert gain["point"] == pytest.approx(0.1, abs=0.01) and gain["low"] > 0 and math.isfinite(gain["high"])
 

@@ -19,14 +19,14 @@ from emoreg.report.analysis import (
     Analysis,
     ArmResult,
     CellResult,
-    Contrast,
+    ContrastResult,
     StageOneResult,
     label_of,
 )
 from emoreg.report.collapse import Frequency, collapsed, starved
 from emoreg.report.contrast_plan import BACKBONE
 from emoreg.report.contrast_sizes import rows_of
-from emoreg.report.contrasts import Judged, frame_of, judged
+from emoreg.report.contrasts import JudgedContrast, frame_of, judged_contrasts
 from emoreg.report.doses import doses_of
 from emoreg.report.formatting import all_of
 from emoreg.report.machine_notes import facts_of
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     Frame = pd.DataFrame
-    Contrasts = Mapping[tuple[Cell, Arm], list["Contrast"]]
+    Contrasts = Mapping[tuple[Cell, Arm], list["ContrastResult"]]
 
 # The least and the largest possible value of a column, by a word in its name.
 POSSIBLE = {
@@ -74,11 +74,11 @@ def analyse(name: str, table: Frame, left_out: Sequence[str] = (), own_notes: Me
     failed = table[table["status"].isin((RunStatus.FAILED, RunStatus.DIVERGED))].drop(diverged.index)
     of_stage_2 = table[table["stage"] == 2]
     runs = read_runs(of_stage_2)
-    contrasts = judged(runs)
+    contrasts = judged_contrasts(runs)
     smallest = smallest_effects(runs, contrasts)
-    by_arm: dict[tuple[Cell, Arm], list[Contrast]] = defaultdict(list)
+    by_arm: dict[tuple[Cell, Arm], list[ContrastResult]] = defaultdict(list)
     for one, effect in zip(contrasts, smallest, strict=True):
-        by_arm[one.contrast.cell, one.contrast.arm].append(_contrast(runs, one, effect))
+        by_arm[one.contrast.cell, one.contrast.arm].append(_contrast_result(runs, one, effect))
     cells = _with_headings(list(_cells(of_stage_2, runs, by_arm)), of_stage_2)
     return Analysis(
         name=name,
@@ -185,31 +185,31 @@ def _in_order(arms: Iterable[Arm]) -> list[Arm]:
     )
 
 
-def _contrast(runs: Runs, one: Judged, smallest: float) -> Contrast:
-    comparison, size, decision = one.contrast, one.size, one.decision
-    arms, planned = runs.cells[comparison.cell], comparison.planned
-    values = runs.scores[list(rows_of(arms[comparison.arm], one.seeds))]
+def _contrast_result(runs: Runs, one: JudgedContrast, smallest: float) -> ContrastResult:
+    contrast, size, decision = one.contrast, one.size, one.decision
+    arms, planned = runs.cells[contrast.cell], contrast.planned
+    values = runs.scores[list(rows_of(arms[contrast.arm], one.seeds))]
     if size.hardest is not None:
         values = values - runs.scores[list(rows_of(arms[size.hardest], one.seeds))]
-    outcome, is_alone = runs.outcomes[comparison.cell], comparison.others == (None,)
-    return Contrast(
-        name=comparison.name,
+    outcome, is_alone = runs.outcomes[contrast.cell], contrast.others == (None,)
+    return ContrastResult(
+        name=contrast.name,
         against=size.against,
         size=_interval_of(size.point, size.low, size.high, values.tolist(), outcome, is_alone),
         over_seeds=_interval_of(size.point, size.low_seeds, size.high_seeds, values.tolist(), outcome, is_alone),
-        level=comparison.looks[-1].level,
+        level=contrast.looks[-1].level,
         images=size.images,
         p=decision.p_of_verdict,
         family=decision.family,
-        missing=comparison.missing,
+        missing=contrast.missing,
         smallest=smallest,
         collapsed=size.collapsed,
-        extra_seeds=comparison.extra,
+        extra_seeds=contrast.extra,
         mixed=one.mixed,
-        next_look=planned[comparison.complete] if comparison.complete < len(planned) else None,
+        next_look=planned[contrast.complete] if contrast.complete < len(planned) else None,
         decided_at=decision.decided_at,
         verdict=decision.verdict,
-        lacking=comparison.lacking,
+        lacking=contrast.lacking,
     )
 
 
@@ -233,7 +233,7 @@ def _arm_result(
     runs: Frame,
     plain: Frame | None,
     prefix: str,
-    contrasts: Sequence[Contrast],
+    contrasts: Sequence[ContrastResult],
     outcome: Outcome,
     frequencies: tuple[Frequency, Frequency],
 ) -> ArmResult:

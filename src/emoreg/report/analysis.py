@@ -28,8 +28,8 @@ ROLES = ("Backbone", "affect", *TWINS, *(MODES[mode] for mode in REFERENCES[1:])
 
 
 @dataclass(frozen=True)
-class Contrast:
-    """The result of a contrast (`contrasts.Judged`), with the difference of every seed."""
+class ContrastResult:
+    """What a report shows of a contrast (`contrasts.JudgedContrast`), with the difference of every seed."""
 
     name: str  # of the contrast, as in `contrasts`; for an arm's own outcome that of the outcome, such as accuracy
     against: str | None  # the (hardest) twin's experience, or a reference's mode
@@ -73,8 +73,8 @@ class ArmResult:
 
     arm: Arm
     label: str  # "Learn-E-Reg", "Learn-E-Reg, shuffled", "Learn-E-Reg, mixture (oasis)"
-    contrasts: Mapping[str, Contrast]  # by name, without those against single twins
-    twins: tuple[Contrast, ...]  # a regulated arm minus each of its twins
+    contrasts: Mapping[str, ContrastResult]  # by name, without those against single twins
+    twins: tuple[ContrastResult, ...]  # a regulated arm minus each of its twins
     lam: tuple[float, ...]  # mean λ over the scored images, one value per seed; empty without an emotional branch
     # The outcome of each response alone: non-emotional, emotional; None without an emotional branch.
     responses: tuple[Interval, Interval] | None
@@ -199,7 +199,7 @@ class StageOneResult:
 class SuiteContrast:
     """A regulated arm minus others in the first figure of a suite, in the figure's own sign."""
 
-    against: str | None  # as in `Contrast`
+    against: str | None  # as in `ContrastResult`
     size: Interval  # over seeds; a smaller ECE is a negative difference
     p: float  # one-sided, corrected for the arms of the cell; for being worse if the verdict is below
     verdict: Verdict | None  # above means better, also for figures of which less is better

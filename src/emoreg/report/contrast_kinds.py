@@ -11,7 +11,7 @@ LABEL_TWINS, PRETEXT_TWINS = TWINS[:3], TWINS[3:]  # a label effect is against t
 
 
 @dataclass(frozen=True)
-class Kind:
+class ContrastKind:
     """A kind of contrast.
 
     Args:
@@ -41,8 +41,8 @@ class Kind:
 
 
 PRACTICAL = (
-    Kind("gain", "the gain over Backbone", "Gain over\nBackbone", 0, reference="none"),
-    Kind(
+    ContrastKind("gain", "the gain over Backbone", "Gain over\nBackbone", 0, reference="none"),
+    ContrastKind(
         "over_ensemble",
         "the difference from the ensemble",
         "Over the\nensemble",
@@ -51,7 +51,7 @@ PRACTICAL = (
         beside="the ensemble of two plain networks",
         explains="ensembling",
     ),
-    Kind(
+    ContrastKind(
         "over_transfer",
         "the difference from transfer",
         "Over\ntransfer",
@@ -60,7 +60,7 @@ PRACTICAL = (
         beside="transfer, the encoder fine-tuned alone",
         explains="transfer learning",
     ),
-    Kind(
+    ContrastKind(
         "regulation",
         "the regulation effect",
         "Regulation\neffect",
@@ -71,10 +71,10 @@ PRACTICAL = (
     ),
 )
 OVER_TWINS = (
-    Kind("label", "the label effect", "Label\neffect", 1, twins=LABEL_TWINS),
-    Kind("emotion", "the emotion effect", "Emotion\neffect", 2, twins=TWINS),
+    ContrastKind("label", "the label effect", "Label\neffect", 1, twins=LABEL_TWINS),
+    ContrastKind("emotion", "the emotion effect", "Emotion\neffect", 2, twins=TWINS),
 )
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (*PRACTICAL, *OVER_TWINS)}
+KINDS: Mapping[str, ContrastKind] = {kind.name: kind for kind in (*PRACTICAL, *OVER_TWINS)}
 
 
 def to_beat(contrast: str) -> int:

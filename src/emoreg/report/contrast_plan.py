@@ -24,8 +24,8 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """An arm minus others, all on the same seeds."""
+class PlannedContrast:
+    """An arm minus others, all on the same seeds; `contrasts.JudgedContrast` adds its size and verdict."""
 
     cell: Cell
     arm: Arm
@@ -55,7 +55,7 @@ class Comparison:
         return self.complete > 0 and len(self.looks[-1].seeds) == self.seeds
 
 
-def contrasts_of(runs: Runs, cell: Cell) -> Iterable[Comparison]:
+def planned_contrasts(runs: Runs, cell: Cell) -> Iterable[PlannedContrast]:
     """All contrasts of a cell, arm by arm."""
     arms = runs.cells[cell]
     for arm in arms:
@@ -82,7 +82,7 @@ def between_looks(runs: Runs) -> str | None:
     If nothing is tested because no regulated arm is finished, all contrasts count.
     """
     plans = [plan for (cell, _), plan in runs.plans.items() if cell.purpose != EXPLORATION]
-    contrasts = [one for cell in runs.cells for one in contrasts_of(runs, cell)]
+    contrasts = [one for cell in runs.cells for one in planned_contrasts(runs, cell)]
     contrasts = [one for one in contrasts if one.is_tested] or contrasts
     if not plans or any(one.is_at_look for one in contrasts):
         return None
@@ -117,14 +117,16 @@ def _contrast(
     others: Sequence[Arm | None],
     missing: tuple[str, ...] = (),
     unplanned: tuple[str, ...] = (),
-) -> Comparison:
+) -> PlannedContrast:
     arms, plan = runs.cells[cell], runs.plans.get((cell, arm))
     compared = [arm, *(other for other in others if other is not None)]
     common = [seed for seed in arms[arm] if all(seed in arms[each] for each in compared)] if others else []
     if plan is None or cell.purpose == EXPLORATION:
         look = Look(tuple(common), LEVEL, 0)
         number, lacking = len(common), _lacking(arms, compared)
-        return Comparison(cell, arm, name, tuple(others), missing, unplanned, (look,), (number,), number, 0, lacking)
+        return PlannedContrast(
+            cell, arm, name, tuple(others), missing, unplanned, (look,), (number,), number, 0, lacking
+        )
     seeds = [seed for seed in common if seed in plan.numbers]
     # An arm's own outcome is not tested, so looking at it often does no harm.
     at = plan.looks if others != [None] else plan.looks[-1:]
@@ -136,7 +138,7 @@ def _contrast(
     ]
     looks = looks or [Look(tuple(seeds), levels[0], None, len(at) > 1)]
     extra = len(common) - len(seeds)
-    return Comparison(cell, arm, name, tuple(others), missing, unplanned, tuple(looks), at, len(seeds), extra)
+    return PlannedContrast(cell, arm, name, tuple(others), missing, unplanned, tuple(looks), at, len(seeds), extra)
 
 
 def _lacking(arms: Mapping[Arm, Mapping[int, int]], compared: Sequence[Arm]) -> tuple[tuple[Arm, tuple[int, ...]], ...]:

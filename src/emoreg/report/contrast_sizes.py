@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from emoreg.report.contrast_kinds import KINDS, to_beat
-from emoreg.report.contrast_plan import Comparison, Look
+from emoreg.report.contrast_plan import Look, PlannedContrast
 from emoreg.report.run_frame import TWINS, Arm, Runs, variance_of_images
 from emoreg.report.statistics import Estimates, estimate
 
@@ -50,7 +50,7 @@ class _Pair(NamedTuple):
     bounds: tuple[float, float]  # range of the outcome
 
 
-def sizes_of(runs: Runs, contrasts: Sequence[Comparison]) -> list[list[Size]]:
+def sizes_of(runs: Runs, contrasts: Sequence[PlannedContrast]) -> list[list[Size]]:
     """The sizes of each contrast at all its looks."""
     pairs = [[_pairs(runs, contrast, look) for look in contrast.looks] for contrast in contrasts]
     by_seeds: dict[int, dict[_Pair, None]] = defaultdict(dict)  # each pair once; those of equal seeds together
@@ -65,7 +65,7 @@ def sizes_of(runs: Runs, contrasts: Sequence[Comparison]) -> list[list[Size]]:
     ]
 
 
-def _pairs(runs: Runs, contrast: Comparison, look: Look) -> list[_Pair]:
+def _pairs(runs: Runs, contrast: PlannedContrast, look: Look) -> list[_Pair]:
     arms, outcome = runs.cells[contrast.cell], runs.outcomes[contrast.cell]
     bounds = runs.bounds or (outcome.least, outcome.largest)
     one = rows_of(arms[contrast.arm], look.seeds)
@@ -134,7 +134,7 @@ def _with(estimates: Estimates, places: NDArray[np.intp], new: Estimates) -> Est
     return Estimates(**fields)
 
 
-def _hardest(pairs: Sequence[_Estimated], contrast: Comparison) -> Size:
+def _hardest(pairs: Sequence[_Estimated], contrast: PlannedContrast) -> Size:
     """The size against the hardest of several other arms: for each number, the other that makes it smallest."""
     limit = OTHERS.index(to_beat(contrast.name))
     collapsed = len(frozenset().union(*(pair.collapsed for pair in pairs)))

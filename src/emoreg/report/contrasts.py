@@ -22,7 +22,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from emoreg.report.contrast_plan import Comparison, contrasts_of
+from emoreg.report.contrast_plan import PlannedContrast, planned_contrasts
 from emoreg.report.contrast_sizes import Size, rows_of, sizes_of
 from emoreg.report.own_results import runs_of
 from emoreg.report.read_runs import ArrowFrame
@@ -80,13 +80,13 @@ def analyse(frame: pd.DataFrame | ArrowFrame) -> pd.DataFrame:
     Raises:
         UserError: a column is unknown or missing, a value is wrong, or a run occurs twice.
     """
-    return frame_of(judged(runs_of(frame)))
+    return frame_of(judged_contrasts(runs_of(frame)))
 
 
-class Judged(NamedTuple):
-    """A contrast with its size and verdict."""
+class JudgedContrast(NamedTuple):
+    """A contrast with its size and verdict; `analysis.ContrastResult` is what a report shows of it."""
 
-    contrast: Comparison
+    contrast: PlannedContrast
     size: Size  # with the seeds of its last complete look
     decision: Decision
     mixed: tuple[str, ...]  # properties in which its runs differ: device, precision, edition
@@ -97,9 +97,9 @@ class Judged(NamedTuple):
         return self.contrast.looks[-1].seeds
 
 
-def judged(runs: Runs) -> list[Judged]:
+def judged_contrasts(runs: Runs) -> list[JudgedContrast]:
     """Judge every contrast of the runs' scores, of which more is better."""
-    contrasts = [contrast for cell in runs.cells for contrast in contrasts_of(runs, cell)]
+    contrasts = [contrast for cell in runs.cells for contrast in planned_contrasts(runs, cell)]
     sizes = sizes_of(runs, contrasts)
     families: dict[tuple[Cell, str], list[int]] = defaultdict(list)
     for place, contrast in enumerate(contrasts):
@@ -120,25 +120,25 @@ def judged(runs: Runs) -> list[Judged]:
     for contrast, of_looks, decision in zip(contrasts, sizes, decisions, strict=True):
         is_emotion = contrast.name == "emotion"
         final = specific(decision, labels[contrast.cell, contrast.arm]) if is_emotion else decision
-        results.append(Judged(contrast, of_looks[-1], final, _mixed(runs, contrast)))
+        results.append(JudgedContrast(contrast, of_looks[-1], final, _mixed(runs, contrast)))
     return results
 
 
-def _mixed(runs: Runs, contrast: Comparison) -> tuple[str, ...]:
+def _mixed(runs: Runs, contrast: PlannedContrast) -> tuple[str, ...]:
     """The properties in which the runs of a contrast differ."""
     arms, seeds = runs.cells[contrast.cell], contrast.looks[-1].seeds
     rows = [row for arm in (contrast.arm, *contrast.others) if arm for row in rows_of(arms[arm], seeds)]
     return tuple(name for name, values in runs.facts.items() if len({values[row] for row in rows}) > 1)
 
 
-def frame_of(contrasts: Iterable[Judged]) -> pd.DataFrame:
+def frame_of(contrasts: Iterable[JudgedContrast]) -> pd.DataFrame:
     """The frame that `analyse` describes: a row per contrast."""
     import pandas as pd
 
     return pd.DataFrame([_row(*one) for one in contrasts], columns=COLUMNS)
 
 
-def _row(contrast: Comparison, size: Size, decision: Decision, mixed: Sequence[str]) -> dict[str, Any]:
+def _row(contrast: PlannedContrast, size: Size, decision: Decision, mixed: Sequence[str]) -> dict[str, Any]:
     look = contrast.looks[-1]
     return {
         **contrast.cell._asdict(),

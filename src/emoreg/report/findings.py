@@ -12,7 +12,7 @@ import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from emoreg.report.analysis import Analysis, ArmResult, Contrast
+from emoreg.report.analysis import Analysis, ArmResult, ContrastResult
 from emoreg.report.contrast_kinds import KINDS, LABEL_TWINS, OVER_TWINS, PRACTICAL, PRETEXT_TWINS, to_beat
 from emoreg.report.formatting import all_of, count, coverage, decimal, listed, points
 from emoreg.report.method_notes import FIRST_EDITION
@@ -44,23 +44,23 @@ AUTHORS_WORD = "That the arms differ in nothing else was not checked: it is the 
 
 
 @dataclass(frozen=True)
-class Case:
-    """A tested contrast of a regulated arm, with the statement on it."""
+class StatedContrast:
+    """The result of a tested contrast of a regulated arm, with the statement on it."""
 
     name: str  # of the arm in a sentence, with its cell if there are several cells
     arm: ArmResult
-    contrast: Contrast
+    result: ContrastResult
     statement: Statement
 
 
 def findings(analysis: Analysis) -> list[str]:
     """The findings in sentences, the most important first."""
-    cases = _cases(analysis)
-    if not cases:
+    contrasts = _stated(analysis)
+    if not contrasts:
         nothing = "No regulated arm is finished, so there is nothing to compare."
         return [nothing, *relatives_findings(analysis), *unfinished(analysis)]
-    said = {statement: [case for case in cases if case.statement is statement] for statement in Statement}
-    label, emotion = ([case for case in cases if case.contrast.name == name] for name in ("label", "emotion"))
+    said = {statement: [one for one in contrasts if one.statement is statement] for statement in Statement}
+    label, emotion = ([one for one in contrasts if one.result.name == name] for name in ("label", "emotion"))
     below = [
         *_below(emotion, PRETEXT_TWINS, "Another pretext on the same images did better than emotion"),
         *_below(label, LABEL_TWINS, "An encoder without the true labels did better"),
@@ -73,8 +73,8 @@ def findings(analysis: Analysis) -> list[str]:
         *_no_label_effect(said[Statement.NO_LABEL_EFFECT], len(label)),
         *_without_verdict(said[Statement.NO_VERDICT]),
         *([FIRST_EDITION] if 1 in analysis.notes.editions else []),
-        *_practical(said, {case.contrast.name for case in cases}),
-        *_lacking(cases),
+        *_practical(said, {one.result.name for one in contrasts}),
+        *_lacking(contrasts),
         *relatives_findings(analysis),
         *([POSITIVE_CONTROL] if said[Statement.NO_LABEL_EFFECT] else []),
         *collapsed(analysis),
@@ -83,17 +83,17 @@ def findings(analysis: Analysis) -> list[str]:
         *unlearned_rotation(analysis.stage_1),
         *stuck_lambdas(analysis),
         *unlike_networks(analysis),
-        *_caveats(cases),
+        *_caveats(contrasts),
         *(f"{line}." for line in analysis.left_out),
         *analysis.notes.remarks,
         *unfinished(analysis),
     ]
-    is_decided = any(case.contrast.verdict in DECIDED and case.statement is not Statement.FADED for case in cases)
+    is_decided = any(one.result.verdict in DECIDED and one.statement is not Statement.FADED for one in contrasts)
     authors_word = [AUTHORS_WORD] if analysis.is_own and (is_decided or below) else []
     return [" ".join([verdict, *below, *authors_word]), *rest]
 
 
-def in_points(contrast: Contrast) -> str:
+def in_points(contrast: ContrastResult) -> str:
     """A difference with its interval and p: "+0.40 points (95 % interval +0.10 to +0.70, p = 0.031)"."""
     remarks = [_limits(contrast)]
     if not math.isnan(contrast.p):
@@ -101,7 +101,7 @@ def in_points(contrast: Contrast) -> str:
     return f"{points(contrast.size.mean)} points ({', '.join(remarks)})"
 
 
-def _limits(contrast: Contrast) -> str:
+def _limits(contrast: ContrastResult) -> str:
     """The interval, or why there is none."""
     size = contrast.size
     if not math.isnan(size.low):
@@ -114,16 +114,16 @@ def _limits(contrast: Contrast) -> str:
     return "too few seeds for an interval" if is_few else "the seeds agree too closely for an interval"
 
 
-def _cases(analysis: Analysis) -> list[Case]:
+def _stated(analysis: Analysis) -> list[StatedContrast]:
     return [
-        Case(name, arm, arm.contrasts[contrast], statement)
+        StatedContrast(name, arm, arm.contrasts[contrast], statement)
         for name, arm in named(analysis)
         if arm.arm.is_regulated
         for contrast, statement in statements_of(arm.contrasts).items()
     ]
 
 
-def _exploration(explored: Sequence[Case], without_seeds: Sequence[Case]) -> list[str]:
+def _exploration(explored: Sequence[StatedContrast], without_seeds: Sequence[StatedContrast]) -> list[str]:
     """Differences on validation images, which are not tested."""
     if not explored and not without_seeds:
         return []
@@ -133,7 +133,7 @@ def _exploration(explored: Sequence[Case], without_seeds: Sequence[Case]) -> lis
     ]
     for kind in (*OVER_TWINS, *PRACTICAL):
         to = " over the hardest twin" if kind.twins else ""
-        if found := [case for case in explored if case.contrast.name == kind.name]:
+        if found := [one for one in explored if one.result.name == kind.name]:
             sentences.append(f"On validation images, {kind.words}{to}: {_sizes(found)}.")
     if not explored:
         sentences.append(
@@ -142,18 +142,18 @@ def _exploration(explored: Sequence[Case], without_seeds: Sequence[Case]) -> lis
     return sentences
 
 
-def _faded(faded: Sequence[Case]) -> list[str]:
+def _faded(faded: Sequence[StatedContrast]) -> list[str]:
     if not faded:
         return []
     each = []
-    for case in faded:
-        name, at = KINDS[case.contrast.name].words, count(case.contrast.decided_at or 0, "seed")
-        now = f"{in_points(case.contrast)} with {case.contrast.size.n}"
-        each.append(f"{name} of {case.name}, {case.contrast.verdict} with {at}, is {now}")
+    for one in faded:
+        name, at = KINDS[one.result.name].words, count(one.result.decided_at or 0, "seed")
+        now = f"{in_points(one.result)} with {one.result.size.n}"
+        each.append(f"{name} of {one.name}, {one.result.verdict} with {at}, is {now}")
     return [f"A difference found at an early look is no longer shown: {listed(each)}."]
 
 
-def _specific_effect(found: Sequence[Case]) -> list[str]:
+def _specific_effect(found: Sequence[StatedContrast]) -> list[str]:
     if not found:
         return []
     explanations = all_of([RULES_OUT[name] for name in TWINS], "or")
@@ -163,16 +163,13 @@ def _specific_effect(found: Sequence[Case]) -> list[str]:
     ]
 
 
-def _over_hardest(cases: Sequence[Case]) -> str:
+def _over_hardest(contrasts: Sequence[StatedContrast]) -> str:
     return listed(
-        [
-            f"{case.name}, {in_points(case.contrast)} over the hardest, {case.contrast.against}"
-            for case in _falling(cases)
-        ]
+        [f"{one.name}, {in_points(one.result)} over the hardest, {one.result.against}" for one in _falling(contrasts)]
     )
 
 
-def _label_effect(found: Sequence[Case], not_specific: Sequence[Case]) -> list[str]:
+def _label_effect(found: Sequence[StatedContrast], not_specific: Sequence[StatedContrast]) -> list[str]:
     """Label effects that were not shown to be specific to emotion.
 
     Args:
@@ -186,16 +183,16 @@ def _label_effect(found: Sequence[Case], not_specific: Sequence[Case]) -> list[s
         f"{_seeds(found)}: {_over_hardest(found)}."
     ]
     details = []
-    for case in sorted(not_specific, key=lambda case: -case.arm.contrasts["label"].size.mean):
-        hardest = _hardest_pretext(case.arm, case.contrast)
+    for one in sorted(not_specific, key=lambda one: -one.arm.contrasts["label"].size.mean):
+        hardest = _hardest_pretext(one.arm, one.result)
         explanation = RULES_OUT[str(hardest.against)]
-        details.append(f"{case.name}, {in_points(hardest)} over {hardest.against}, so {explanation} may do as much")
+        details.append(f"{one.name}, {in_points(hardest)} over {hardest.against}, so {explanation} may do as much")
     if details:
         sentences.append(f"Against the twins that separate emotion from another label or task: {listed(details)}.")
     return sentences
 
 
-def _hardest_pretext(arm: ArmResult, emotion: Contrast) -> Contrast:
+def _hardest_pretext(arm: ArmResult, emotion: ContrastResult) -> ContrastResult:
     """The contrast with the pretext twin that leaves open whether a label effect is one of emotion.
 
     That is not a twin without the true labels, even if it is the hardest of all: the label effect has beaten it.
@@ -205,50 +202,50 @@ def _hardest_pretext(arm: ArmResult, emotion: Contrast) -> Contrast:
     return min((twin for twin in arm.twins if twin.against in PRETEXT_TWINS), key=lambda twin: twin.size.low)
 
 
-def _below(cases: Sequence[Case], twins: Sequence[str], finding: str) -> list[str]:
+def _below(contrasts: Sequence[StatedContrast], twins: Sequence[str], finding: str) -> list[str]:
     """The arms that lie below one of these twins, the largest difference first."""
     found = [
-        (case, twin)
-        for case in cases
-        if is_below_hardest(case.contrast)
-        for twin in case.arm.twins
+        (one, twin)
+        for one in contrasts
+        if is_below_hardest(one.result)
+        for twin in one.arm.twins
         if twin.against in twins and twin.size.high < 0
     ]
     if not found:
         return []
     found.sort(key=lambda pair: pair[1].size.mean)
-    arms = list(dict.fromkeys(case.name for case, _ in found))
-    if len(arms) < len(cases):
+    arms = list(dict.fromkeys(one.name for one, _ in found))
+    if len(arms) < len(contrasts):
         finding = f"For {all_of(arms)} {finding[0].lower()}{finding[1:]}"
-    each = [f"{case.name} is below {twin.against}, {in_points(twin)}" for case, twin in found]
-    uncorrected = ", not corrected for the number of arms" if len(cases) > 1 else ""
+    each = [f"{one.name} is below {twin.against}, {in_points(twin)}" for one, twin in found]
+    uncorrected = ", not corrected for the number of arms" if len(contrasts) > 1 else ""
     return [f"{finding}, judged by intervals, not tested{uncorrected}: {listed(each)}."]
 
 
-def _no_label_effect(null: Sequence[Case], arms: int) -> list[str]:
+def _no_label_effect(null: Sequence[StatedContrast], arms: int) -> list[str]:
     """Arms without a label effect, of all regulated arms."""
     if not null:
         return []
     null = _falling(null)
-    each = [f"{case.name}, {in_points(case.contrast)} over {case.contrast.against}" for case in null]
-    names = "" if len(null) == arms else f" of {all_of([case.name for case in null])}"
+    each = [f"{one.name}, {in_points(one.result)} over {one.result.against}" for one in null]
+    names = "" if len(null) == arms else f" of {all_of([one.name for one in null])}"
     sentences = [
         f"No label effect{names} is shown with {_seeds(null)}.",
         f"Differences from the hardest of {all_of(LABEL_TWINS)}: {listed(each)}.",
     ]
-    if smallest := [case.contrast.smallest for case in null if not math.isnan(case.contrast.smallest)]:
+    if smallest := [one.result.smallest for one in null if not math.isnan(one.result.smallest)]:
         low, high = decimal(100 * min(smallest)), decimal(100 * max(smallest))
         size = low if low == high else f"{low} to {high}"
         sentences.append(f"A label effect of {size} points would have been found with probability {WANTED}.")
     return sentences
 
 
-def _without_verdict(cases: Sequence[Case]) -> list[str]:
+def _without_verdict(undecided: Sequence[StatedContrast]) -> list[str]:
     """A sentence for each reason why contrasts have no verdict."""
     groups: dict[tuple[Verdict | None, str], dict[str, dict[str, None]]] = {}
-    for case in cases:
-        names = groups.setdefault((case.contrast.verdict, _reason(case)), {})
-        names.setdefault(case.name, {})[KINDS[case.contrast.name].words] = None
+    for one in undecided:
+        names = groups.setdefault((one.result.verdict, _reason(one)), {})
+        names.setdefault(one.name, {})[KINDS[one.result.name].words] = None
     sentences = []
     for (_, reason), names in groups.items():
         by_contrasts: dict[tuple[str, ...], list[str]] = {}
@@ -262,13 +259,13 @@ def _without_verdict(cases: Sequence[Case]) -> list[str]:
     return sentences
 
 
-def _reason(case: Case) -> str:
+def _reason(one: StatedContrast) -> str:
     """Why a contrast has no verdict."""
-    contrast = case.contrast
+    contrast = one.result
     match contrast.verdict:
         case Verdict.MISSING_TWIN:
             # A verdict names one obstacle, and adding the twin would not undo the collapse.
-            return f"{COLLAPSED}; {_missing(case.arm)}" if contrast.collapsed else _missing(case.arm)
+            return f"{COLLAPSED}; {_missing(one.arm)}" if contrast.collapsed else _missing(one.arm)
         case Verdict.TOO_FEW:
             return _too_few(contrast)
         case Verdict.TIED:
@@ -288,14 +285,14 @@ def _missing(arm: ArmResult) -> str:
     return f"{text}, and for emotion also {all_of(further)}" if label and further else text
 
 
-def _too_few(contrast: Contrast) -> str:
+def _too_few(contrast: ContrastResult) -> str:
     numbers = range(contrast.size.n + 1, MOST_SEEDS)
     needed = next((n for n in numbers if smallest_tail(n) * max(contrast.family, 1) <= contrast.level), MOST_SEEDS)
     arms = f" of {contrast.family} arms" if contrast.family > 1 else ""
     return f"with {count(contrast.size.n, 'seed')} no test{arms} can pass; it takes at least {needed}"
 
 
-def _practical(said: Mapping[Statement, Sequence[Case]], tested: Container[str]) -> list[str]:
+def _practical(said: Mapping[Statement, Sequence[StatedContrast]], tested: Container[str]) -> list[str]:
     """The practical contrasts, which say nothing about emotion and must not be worded as if they did.
 
     Args:
@@ -318,54 +315,54 @@ def _practical(said: Mapping[Statement, Sequence[Case]], tested: Container[str])
             (Statement.MAY_EXPLAIN, f"But not shown to be above {kind.beside}", may_explain),
             (Statement.WORSE, f"Below {kind.beside}", ""),
         ):
-            if found := [case for case in said[statement] if case.contrast.name == kind.name]:
+            if found := [one for one in said[statement] if one.result.name == kind.name]:
                 sentences.append(f"{side}: {_sizes(found)}{meaning}.")
     if said[Statement.GAIN] and "over_ensemble" not in tested and "regulation" not in tested:
         sentences.append("The ensemble of two plain networks was not run, so ensembling may explain the gain.")
     return sentences
 
 
-def _lacking(cases: Sequence[Case]) -> list[str]:
+def _lacking(contrasts: Sequence[StatedContrast]) -> list[str]:
     """The tests that use fewer seeds than exist because an arm lacks some. With a plan, tests wait for these seeds."""
     words: dict[tuple[str, str], list[str]] = {}
-    for case in cases:
-        contrast = case.contrast
+    for one in contrasts:
+        contrast = one.result
         if contrast.lacking and contrast.verdict in (*DECIDED, *SHORT_OF_SEEDS):
             number = contrast.size.n
             total = number + len({seed for _, seeds in contrast.lacking for seed in seeds})
-            each = [f"{_short_name(arm, case)} is missing in {len(seeds)}" for arm, seeds in contrast.lacking]
+            each = [f"{_short_name(arm, one)} is missing in {len(seeds)}" for arm, seeds in contrast.lacking]
             used = {0: "None", 1: "Only one"}.get(number, f"Only {number}")
-            key = (f"{used} of {total} seeds {'is' if number == 1 else 'are'} in", f"{case.name}: {listed(each)}.")
+            key = (f"{used} of {total} seeds {'is' if number == 1 else 'are'} in", f"{one.name}: {listed(each)}.")
             words.setdefault(key, []).append(KINDS[contrast.name].words)
-    return [f"{few} {all_of(contrasts)} of {why}" for (few, why), contrasts in words.items()]
+    return [f"{few} {all_of(names)} of {why}" for (few, why), names in words.items()]
 
 
-def _short_name(arm: Arm, case: Case) -> str:
-    """The name of an arm that the arm of `case` is compared with, or of that arm itself."""
-    if arm == case.arm.arm:
-        return case.name
+def _short_name(arm: Arm, one: StatedContrast) -> str:
+    """The name of an arm that the arm of `one` is compared with, or of that arm itself."""
+    if arm == one.arm.arm:
+        return one.name
     return str(arm.experience) if arm.experience in TWINS else MODES[arm.mode]
 
 
-def _caveats(cases: Sequence[Case]) -> list[str]:
+def _caveats(contrasts: Sequence[StatedContrast]) -> list[str]:
     """Differences between the compared runs, seeds beyond the plan, and intervals over seeds alone."""
     sentences = []
-    differing = dict.fromkeys(name for case in cases for name in case.contrast.mixed)
+    differing = dict.fromkeys(name for one in contrasts for name in one.result.mixed)
     if differing:
-        arms = list(dict.fromkeys(case.name for case in cases if case.contrast.mixed))
+        arms = list(dict.fromkeys(one.name for one in contrasts if one.result.mixed))
         sentences.append(f"The runs compared for {listed(arms)} differ in {all_of(list(differing))}.")
         sentences.append("Where two runs of one seed do, that alone may explain their difference.")
-    if extra := max(case.contrast.extra_seeds for case in cases):
+    if extra := max(one.result.extra_seeds for one in contrasts):
         sentences.append(f"Seeds beyond the plan (up to {extra}) are in no estimate and no test.")
-    over_seeds = [case for case in cases if case.contrast.size.n > 1 and not case.contrast.images]
-    if others := dict.fromkeys(case.arm.outcome.words for case in over_seeds if not case.arm.outcome.is_counted):
+    over_seeds = [one for one in contrasts if one.result.size.n > 1 and not one.result.images]
+    if others := dict.fromkeys(one.arm.outcome.words for one in over_seeds if not one.arm.outcome.is_counted):
         sentences.append(
             f"For {all_of(list(others))} there is no right or wrong per test image: the intervals are over seeds alone "
             "and hold only for these test images."
         )
-    without = list(dict.fromkeys(case.name for case in over_seeds if case.arm.outcome.is_counted))
+    without = list(dict.fromkeys(one.name for one in over_seeds if one.arm.outcome.is_counted))
     if without:
-        names = "" if len(without) == len({case.name for case in cases}) else f" of {listed(without)}"
+        names = "" if len(without) == len({one.name for one in contrasts}) else f" of {listed(without)}"
         sentences.append(
             f"Right or wrong per test image is not known for all runs{names}, or is for different images: there the "
             "intervals are over seeds alone and hold only for these test images."
@@ -373,16 +370,16 @@ def _caveats(cases: Sequence[Case]) -> list[str]:
     return sentences
 
 
-def _sizes(cases: Iterable[Case]) -> str:
-    return listed([f"{case.name}, {in_points(case.contrast)}" for case in _falling(cases)])
+def _sizes(contrasts: Iterable[StatedContrast]) -> str:
+    return listed([f"{one.name}, {in_points(one.result)}" for one in _falling(contrasts)])
 
 
-def _falling(cases: Iterable[Case]) -> list[Case]:
+def _falling(contrasts: Iterable[StatedContrast]) -> list[StatedContrast]:
     """The largest mean difference first."""
-    return sorted(cases, key=lambda case: -case.contrast.size.mean)
+    return sorted(contrasts, key=lambda one: -one.result.size.mean)
 
 
-def _seeds(cases: Sequence[Case]) -> str:
-    numbers = [case.contrast.size.n for case in cases]
+def _seeds(contrasts: Sequence[StatedContrast]) -> str:
+    numbers = [one.result.size.n for one in contrasts]
     low, high = min(numbers), max(numbers)
     return count(high, "seed") if low == high else f"{low} to {high} seeds"

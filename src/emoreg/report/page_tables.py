@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from emoreg.report.analysis import Analysis, ArmResult, CellResult, Contrast, StageOneResult
+from emoreg.report.analysis import Analysis, ArmResult, CellResult, ContrastResult, StageOneResult
 from emoreg.report.collapse import Frequency
-from emoreg.report.contrast_kinds import KINDS, Kind
+from emoreg.report.contrast_kinds import KINDS, ContrastKind
 from emoreg.report.formatting import (
     NOTHING,
     WITHOUT_INTERVALS,
@@ -86,12 +86,12 @@ def has_no_intervals(cell: CellResult) -> bool:
     return max((arm.score.n for arm in cell.arms), default=ENOUGH) < ENOUGH
 
 
-def tested_in(contrasts_by_arm: Sequence[Container[str]]) -> list[Kind]:
+def tested_in(contrasts_by_arm: Sequence[Container[str]]) -> list[ContrastKind]:
     """The kinds of contrasts that at least one regulated arm has."""
     return [kind for kind in KINDS.values() if any(kind.name in contrasts for contrasts in contrasts_by_arm)]
 
 
-def regulation_note(kinds: Sequence[Kind]) -> str:
+def regulation_note(kinds: Sequence[ContrastKind]) -> str:
     """For a caption: a definition of the regulation effect, if it is among the kinds."""
     return f" {REGULATION}" if any(kind.name == "regulation" for kind in kinds) else ""
 
@@ -291,14 +291,14 @@ def measured(interval: Interval | None, number: Callable[[float], str], between:
     return Entry(number(interval.mean), bounds(interval, number, between))
 
 
-def difference_entry(contrast: Contrast | None, seeds: int | None = None) -> Entry:
+def difference_entry(contrast: ContrastResult | None, seeds: int | None = None) -> Entry:
     """A mean in points with its interval below it, in the format of `limits_of`."""
     if contrast is None or math.isnan(contrast.size.mean):
         return ABSENT
     return Entry(points(contrast.size.mean), limits_of(contrast, seeds))
 
 
-def contrast_entry(contrast: Contrast | None, seeds: int | None = None) -> Entry:
+def contrast_entry(contrast: ContrastResult | None, seeds: int | None = None) -> Entry:
     """A mean in points with both intervals, p and verdict below it; bold if its test passed.
 
     Args:
@@ -320,7 +320,7 @@ def contrast_entry(contrast: Contrast | None, seeds: int | None = None) -> Entry
     return Entry(points(contrast.size.mean), "\n".join(filter(None, lines)), contrast.is_found)
 
 
-def verdict_entry(contrast: Contrast) -> str:
+def verdict_entry(contrast: ContrastResult) -> str:
     """The verdict of a contrast, with the number of seeds if an early look decided it; empty without a verdict."""
     if contrast.verdict is None:
         return ""
@@ -328,13 +328,13 @@ def verdict_entry(contrast: Contrast) -> str:
     return VERDICTS[contrast.verdict] + ("" if at is None or at >= contrast.size.n else f" at {count(at, 'seed')}")
 
 
-def limits_of(contrast: Contrast, seeds: int | None = None) -> str:
+def limits_of(contrast: ContrastResult, seeds: int | None = None) -> str:
     """The interval, with its width and seeds if they are unusual: "+0.10, +0.70 (99.7 %, 6 seeds)"."""
     limits, unusual = bounds(contrast.size, points), width_and_seeds(contrast, seeds)
     return f"{limits} ({unusual})".lstrip() if unusual else limits
 
 
-def width_and_seeds(contrast: Contrast, seeds: int | None = None) -> str:
+def width_and_seeds(contrast: ContrastResult, seeds: int | None = None) -> str:
     """The coverage of the interval if it is not 95 %, and the number of seeds if it is not `seeds`."""
     size, width = contrast.size, coverage(contrast.level)
     parts = [width] if width != "95 %" and not math.isnan(size.low) else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from emoreg.report.analysis import Analysis, ArmResult, CellResult, Contrast
+from emoreg.report.analysis import Analysis, ArmResult, CellResult, ContrastResult
 from emoreg.report.contrast_plan import ENSEMBLE
 from emoreg.report.run_frame import EXPLORATION
 
@@ -23,8 +23,8 @@ class PaperClaim:
     claimed: float  # gain over the plain backbone, a share
     cell: CellResult
     arm: ArmResult  # the regulated arm with the largest mean gain, as the claim is "up to"
-    gain: Contrast
-    ensemble: Contrast | None  # the ensemble's gain
+    gain: ContrastResult
+    ensemble: ContrastResult | None  # the ensemble's gain
 
 
 def paper_claims(analysis: Analysis) -> list[PaperClaim]:

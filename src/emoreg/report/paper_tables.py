@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from emoreg.report.analysis import Analysis, ArmResult, CellResult, Contrast
+from emoreg.report.analysis import Analysis, ArmResult, CellResult, ContrastResult
 from emoreg.report.formatting import WITHOUT_INTERVALS, bounds, p_value, percent, points
 from emoreg.report.page_tables import (
     ABSENT,
@@ -187,7 +187,7 @@ def _scores(arm: ArmResult, between: str = "\n") -> list[Entry]:
     return [measured(arm.score, percent, " to "), difference, lam_entry(arm)]
 
 
-def _short(contrast: Contrast | None, seeds: int) -> Entry:
+def _short(contrast: ContrastResult | None, seeds: int) -> Entry:
     """For a narrow column: a mean with its interval, the hardest twin and the verdict below it."""
     if contrast is None:
         return ABSENT
@@ -196,7 +196,7 @@ def _short(contrast: Contrast | None, seeds: int) -> Entry:
     return Entry(points(contrast.size.mean), "\n".join(below))
 
 
-def _one_line(contrast: Contrast | None, seeds: int) -> str:
+def _one_line(contrast: ContrastResult | None, seeds: int) -> str:
     if contrast is None:
         return ABSENT.value
     p = "" if math.isnan(contrast.p) else f"p {p_value(contrast.p)}"

@@ -17,7 +17,7 @@ from emoreg.runtime.terminal import Table
 if TYPE_CHECKING:
     import pandas as pd
 
-KINDS = {"gain": "gain over Backbone", "label": "label effect", "emotion": "emotion"}
+CONTRASTS = {"gain": "gain over Backbone", "label": "label effect", "emotion": "emotion"}
 
 
 def power_table(
@@ -37,15 +37,15 @@ def power_table(
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
     per_seed = math.nan if pilot is None else training_hours(pilot, 1)
     hours = [] if math.isnan(per_seed) else ["hours of\ntraining"]
-    for header in ("seeds", *(name.replace(" ", "\n", 1) for name in KINDS.values()), *hours):
+    for header in ("seeds", *(name.replace(" ", "\n", 1) for name in CONTRASTS.values()), *hours):
         shown.add_column(header, justify="right")
     for found, safe in powers:
-        cells = [_percent(getattr(found, kind), getattr(safe, kind) if is_estimated else None) for kind in KINDS]
+        cells = [_percent(getattr(found, kind), getattr(safe, kind) if is_estimated else None) for kind in CONTRASTS]
         hours = [] if math.isnan(per_seed) else [f"{per_seed * found.seeds:,.1f}"]
         shown.add_row(str(found.seeds), *cells, *hours)
     enough = [
         f"{name} {next((str(safe.seeds) for _, safe in powers if getattr(safe, kind) >= WANTED), 'none of them')}"
-        for kind, name in KINDS.items()
+        for kind, name in CONTRASTS.items()
     ]
     safe_spread = f", from {spread.seeds} seeds; at most {spread.sd_safe:.2f} with 80 % confidence, in parentheses"
     lines = [

@@ -11,7 +11,7 @@ import numpy as np
 
 from emoreg.report.contrast_kinds import to_beat
 from emoreg.report.contrast_sizes import OTHERS
-from emoreg.report.contrasts import Judged
+from emoreg.report.contrasts import JudgedContrast
 from emoreg.report.looks import nominal_levels
 from emoreg.report.power import WANTED, Spread, simulated_differences, spread_of
 from emoreg.report.run_frame import TWINS, Runs
@@ -22,7 +22,7 @@ SEARCHED = 400  # simulated studies, with all choices of twins: the error of a s
 SMALLEST = "smallest_effect"  # column of a contrast frame
 
 
-def smallest_effects(runs: Runs, contrasts: Sequence[Judged]) -> list[float]:
+def smallest_effects(runs: Runs, contrasts: Sequence[JudgedContrast]) -> list[float]:
     """The difference that the test of each contrast finds with probability 0.8.
 
     It depends on the spread of the cell without collapsed runs, and on the contrast's seeds, twins, looks and number of
@@ -36,7 +36,7 @@ def smallest_effects(runs: Runs, contrasts: Sequence[Judged]) -> list[float]:
     return [_smallest_effect(runs, one, spread_among) for one in contrasts]
 
 
-def _smallest_effect(runs: Runs, one: Judged, spread_among: Callable[..., Spread | None]) -> float:
+def _smallest_effect(runs: Runs, one: JudgedContrast, spread_among: Callable[..., Spread | None]) -> float:
     cell, seeds, looks = one.contrast.cell, len(one.seeds), one.contrast.planned
     if one.decision.verdict not in (Verdict.ABOVE, Verdict.NOT_ABOVE, Verdict.BELOW) or seeds not in looks:
         return math.nan

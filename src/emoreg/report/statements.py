@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum, auto
 
-from emoreg.report.analysis import Contrast
+from emoreg.report.analysis import ContrastResult
 from emoreg.report.contrast_kinds import PRACTICAL
 from emoreg.report.verdicts import Verdict
 
@@ -44,7 +44,7 @@ DECIDED = (Verdict.ABOVE, Verdict.NOT_ABOVE, Verdict.BELOW)
 OF_GAIN = {Verdict.ABOVE: Statement.GAIN, Verdict.NOT_ABOVE: Statement.NO_GAIN, Verdict.BELOW: Statement.LOSS}
 
 
-def statements_of(contrasts: Mapping[str, Contrast]) -> dict[str, Statement]:
+def statements_of(contrasts: Mapping[str, ContrastResult]) -> dict[str, Statement]:
     """The statement on each tested contrast of a regulated arm, by name, in the order of the sentences.
 
     Args:
@@ -62,7 +62,7 @@ def statements_of(contrasts: Mapping[str, Contrast]) -> dict[str, Statement]:
     }
 
 
-def standing(contrast: Contrast) -> Verdict | Statement:
+def standing(contrast: ContrastResult) -> Verdict | Statement:
     """The verdict of a contrast if it stands, which is one of DECIDED; otherwise the statement that replaces it."""
     if contrast.verdict is Verdict.EXPLORATION:
         return Statement.EXPLORED if contrast.size.n else Statement.NOTHING_EXPLORED
@@ -111,7 +111,7 @@ def of_reference(name: str, found: Verdict | Statement, has_gain: bool) -> State
     return Statement.BETTER if found is Verdict.ABOVE else Statement.WORSE
 
 
-def is_below_hardest(contrast: Contrast) -> bool:
+def is_below_hardest(contrast: ContrastResult) -> bool:
     """Whether the interval, which allows for the choice of the hardest twin, lies below zero and can be relied on.
 
     A missing twin does not weaken the comparison with the others, but its verdict hides a coming look and a collapse.

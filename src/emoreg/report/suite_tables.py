@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from emoreg.report.analysis import Analysis, ArmResult, SuiteCell, SuiteContrast
-from emoreg.report.contrast_kinds import Kind
+from emoreg.report.contrast_kinds import ContrastKind
 from emoreg.report.formatting import bounds, count, decimal, p_value, percent, points
 from emoreg.report.page_tables import (
     ABSENT,
@@ -151,7 +151,7 @@ def _contrasts_grid(suite: SuiteCell, title: str, between: str) -> Grid | None:
     return Grid(f"{title}: contrasts", caption, ("Arm", *(kind.heading for kind in kinds)), (("", rows),))
 
 
-def _entry(contrast: SuiteContrast | None, figure: Figure, kind: Kind, between: str) -> Entry:
+def _entry(contrast: SuiteContrast | None, figure: Figure, kind: ContrastKind, between: str) -> Entry:
     """A mean with its interval, p and verdict below it; bold if its test passed."""
     if contrast is None or math.isnan(contrast.size.mean):
         return ABSENT

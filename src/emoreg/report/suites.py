@@ -1,8 +1,8 @@
 """The scores of runs in suites, by cell and arm, with contrasts of the first figure of each suite.
 
-The contrasts are those of accuracy, with the same tests (`contrasts.judged`), over seeds alone: right or wrong for
-each image is not kept. Each figure has its own family, the regulated arms of a cell; the number of suites is not
-corrected for.
+The contrasts are those of accuracy, with the same tests (`contrasts.judged_contrasts`), over seeds alone: right or
+wrong for each image is not kept. Each figure has its own family, the regulated arms of a cell; the number of suites is
+not corrected for.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emoreg.report.analysis import CellResult, SuiteCell, SuiteContrast
-from emoreg.report.contrasts import Judged, judged
+from emoreg.report.contrasts import JudgedContrast, judged_contrasts
 from emoreg.report.run_frame import Arm, Cell, Runs
 from emoreg.report.statistics import Interval, interval
 from emoreg.study.suite_columns import COLUMN, parse_suites
@@ -137,13 +137,13 @@ def _contrasts(
         _cache={},
     )
     found: dict[Arm, dict[str, SuiteContrast]] = {}
-    for one in judged(of_figure):
+    for one in judged_contrasts(of_figure):
         if one.contrast.is_tested:
             found.setdefault(one.contrast.arm, {})[one.contrast.name] = _contrast(one, sign, largest - least)
     return found
 
 
-def _contrast(one: Judged, sign: float, span: float) -> SuiteContrast:
+def _contrast(one: JudgedContrast, sign: float, span: float) -> SuiteContrast:
     """A contrast in the figure's own sign, without limits if these are at the ends of the range."""
     low, high = sorted((sign * one.size.low, sign * one.size.high))
     if not (low > -span and high < span):

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from emoreg.report.contrast_kinds import KINDS
-from emoreg.report.contrast_plan import Comparison
+from emoreg.report.contrast_plan import PlannedContrast
 from emoreg.report.contrast_sizes import Size
 from emoreg.report.looks import nominal_levels
 from emoreg.report.run_frame import EXPLORATION
@@ -49,7 +49,7 @@ class Decision(NamedTuple):
 NOTHING = Decision()
 
 
-def decide(family: Sequence[Comparison], sizes: Sequence[Sequence[Size]], arms: int) -> list[Decision]:
+def decide(family: Sequence[PlannedContrast], sizes: Sequence[Sequence[Size]], arms: int) -> list[Decision]:
     """The verdicts of a family, the same contrast of all regulated arms of a cell.
 
     Args:
@@ -77,7 +77,7 @@ def decide(family: Sequence[Comparison], sizes: Sequence[Sequence[Size]], arms: 
     ]
 
 
-def _obstacle(contrast: Comparison, size: Size) -> Verdict | None:
+def _obstacle(contrast: PlannedContrast, size: Size) -> Verdict | None:
     """The reason why there can be no test, or None."""
     look = contrast.looks[-1]
     if contrast.cell.purpose == EXPLORATION:
@@ -98,7 +98,7 @@ def _holm(ps: Sequence[float], obstacles: Sequence[Verdict | None], is_out: Sequ
     return holm([*known, *[1.0] * (arms - len(known))])[: len(known)]
 
 
-def _corrected(contrast: Comparison, size: Size, p: float, p_below: float, family: int) -> Decision:
+def _corrected(contrast: PlannedContrast, size: Size, p: float, p_below: float, family: int) -> Decision:
     """The verdict of a contrast with a single look, given its p-values corrected by Holm's method."""
     seeds, is_practical = len(contrast.looks[-1].seeds), KINDS[contrast.name].is_practical
     if p <= LEVEL + TIE:
@@ -119,7 +119,7 @@ def _not_found(is_too_few: bool, size: Size) -> Verdict:
     return Verdict.TIED if size.is_tied else Verdict.NOT_ABOVE
 
 
-def _at_looks(contrast: Comparison, sizes: Sequence[Size], arms: int) -> Decision:
+def _at_looks(contrast: PlannedContrast, sizes: Sequence[Size], arms: int) -> Decision:
     """The verdict of a contrast with planned looks: the first that passes at its own level decides."""
     is_practical = KINDS[contrast.name].is_practical
     levels = nominal_levels(contrast.planned, LEVEL / arms)
