@@ -37,7 +37,7 @@ from emoreg.stages.given_model import GIVEN, as_given
 from emoreg.stages.inputs import inputs_of
 from emoreg.stages.lambda_warmup import warming_up
 from emoreg.stages.leaks import record_seen, refuse_leaks, report_shared
-from emoreg.stages.origins import Experience, experience_record, experiences_of, mark_trained, warn_if_trained
+from emoreg.stages.origins import LoadedExperience, experience_record, experiences_of, mark_trained, warn_if_trained
 from emoreg.stages.pretrain import experience_run
 from emoreg.stages.rehearsal import read_rehearsal
 from emoreg.stages.run_metrics import TRAINING_IMAGES, Curves, measure_and_finish
@@ -182,7 +182,7 @@ def _require_outputs(classifier: RegulatedClassifier, target: Target) -> None:
 def _check_images(
     context: RunContext[TrainRecipe],
     given: _Given,
-    experiences: Sequence[Experience],
+    experiences: Sequence[LoadedExperience],
     images: TargetImages,
     train: Table,
 ) -> None:

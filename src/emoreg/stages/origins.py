@@ -24,7 +24,7 @@ EXPERIENCE, TRAINED = "emoreg_experience", "emoreg_trained_by"
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes per element
 
 
-class Experience(NamedTuple):
+class LoadedExperience(NamedTuple):
     """A stage-1 run whose weights a network was given."""
 
     folder: str  # an absolute path; only the name if that is unknown
@@ -49,13 +49,13 @@ def mark_experience(encoder: nn.Module, run: Run) -> None:
         setattr(encoder, EXPERIENCE, (str(run.folder.absolute()), checksum))
 
 
-def experiences_of(model: nn.Module) -> tuple[Experience, ...]:
+def experiences_of(model: nn.Module) -> tuple[LoadedExperience, ...]:
     """The distinct experiences of all networks within a model; empty if their weights were not loaded by emoreg."""
     marks = [vars(module).get(EXPERIENCE) for module in model.modules()]
-    return tuple(dict.fromkeys(Experience(*mark) for mark in marks if mark is not None))
+    return tuple(dict.fromkeys(LoadedExperience(*mark) for mark in marks if mark is not None))
 
 
-def checksum_of(experiences: Sequence[Experience]) -> str | None:
+def checksum_of(experiences: Sequence[LoadedExperience]) -> str | None:
     """The checksum of one experience's weights, or a joint checksum of several; None if there are none."""
     if not experiences:
         return None
@@ -64,7 +64,7 @@ def checksum_of(experiences: Sequence[Experience]) -> str | None:
     return hashlib.sha256("".join(each.sha256 for each in experiences).encode()).hexdigest()
 
 
-def experience_record(experiences: Sequence[Experience]) -> dict[str, str | list[str]] | None:
+def experience_record(experiences: Sequence[LoadedExperience]) -> dict[str, str | list[str]] | None:
     """An entry for environment.json: the folder's name, or a list if there are several, and `checksum_of`."""
     checksum = checksum_of(experiences)
     if checksum is None:
@@ -73,7 +73,7 @@ def experience_record(experiences: Sequence[Experience]) -> dict[str, str | list
     return {"folder": names[0] if len(names) == 1 else names, "sha256": checksum}
 
 
-def describe_experiences(experiences: Sequence[Experience]) -> str:
+def describe_experiences(experiences: Sequence[LoadedExperience]) -> str:
     """Describe a model's experiences in a few words, to follow "stage-1 weights"."""
     if not experiences:
         return "none from emoreg.load_encoder"
