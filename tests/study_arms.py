@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emoreg.study.arms import Arm
+from emoreg.study.arms import PlannedArm
 
-BACKBONE, LEARNED, FRESH = Arm("none"), Arm("learned", "affect"), Arm("learned", "fresh")
-SHUFFLED, ENSEMBLE = Arm("learned", "shuffled"), Arm("ensemble")
+BACKBONE, LEARNED, FRESH = PlannedArm("none"), PlannedArm("learned", "affect"), PlannedArm("learned", "fresh")
+SHUFFLED, ENSEMBLE = PlannedArm("learned", "shuffled"), PlannedArm("ensemble")

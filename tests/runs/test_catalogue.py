@@ -15,7 +15,7 @@ from emoreg.runs.inputs import Inputs
 from emoreg.runs.run import DIVERGED, FINAL, METRICS, RECIPE, Run, start_run
 from emoreg.runtime.lock import hold
 from emoreg.runtime.safe_io import write_json
-from emoreg.study.arms import Arm, ArmMode, recipe_of
+from emoreg.study.arms import ArmMode, PlannedArm, recipe_of
 from refusing import refusal
 
 
@@ -56,7 +56,7 @@ def test_a_row_has_settings_status_and_scores_of_a_run(folder: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["none", "fixed", "learned", "ensemble", "transfer", "unregulated"])
 def test_a_mode_has_its_name_in_a_study_s_table(tmp_path: Path, mode: ArmMode) -> None:
-    arm = Arm(mode, None if mode in ("none", "ensemble") else "affect")
+    arm = PlannedArm(mode, None if mode in ("none", "ensemble") else "affect")
     made(tmp_path / "one", recipe_of(arm, TrainRecipe(), "stage1", 0))
     assert catalogue(find_runs([tmp_path]))["mode"].tolist() == [mode]
 
@@ -65,7 +65,7 @@ def test_a_mode_has_its_name_in_a_study_s_table(tmp_path: Path, mode: ArmMode) -
 def test_the_mode_of_a_user_supplied_model_depends_on_the_recorded_experience(
     tmp_path: Path, experience: str | None, mode: str
 ) -> None:
-    recipe = recipe_of(Arm("ensemble"), TrainRecipe(), "stage1", 0)
+    recipe = recipe_of(PlannedArm("ensemble"), TrainRecipe(), "stage1", 0)
     own = dataclasses.replace(recipe, backbone=BackboneSettings(f"{OWN}Net"))
     start_run(tmp_path / "one", own, Inputs(experience=experience))
     assert catalogue(find_runs([tmp_path]))["mode"].tolist() == [mode]

@@ -45,7 +45,7 @@ from emoreg.stages.pretext import (
 )
 from emoreg.stages.pretrain import AffectiveModel, load_encoder, pretrain
 from emoreg.stages.stimulus_mixture import SplitStimuli, split_stimuli
-from emoreg.study.arms import Arm, recipe_of
+from emoreg.study.arms import PlannedArm, recipe_of
 from emoreg.training.fabric import make_fabric
 from emoreg.training.step import Objective
 from narrow import pixels
@@ -580,7 +580,7 @@ def test_every_pretext_and_the_random_encoder_start_from_the_same_weights(
             pretrain(learning(stage1, pretext, backbone=backbone, seed=3), tmp_path / pretext, mine, quiet)
     target = dataclasses.replace(stage2.target, image_size=SIZE)
     base = dataclasses.replace(stage2, target=target, backbone=backbone, regulation=RegulationSettings("learned"))
-    control = build_classifier(recipe_of(Arm("learned", "fresh"), base, None, seed=3), 10).encoder
+    control = build_classifier(recipe_of(PlannedArm("learned", "fresh"), base, None, seed=3), 10).encoder
     assert control is not None
     for weights in starts:
         assert weights.keys() == control.state_dict().keys()

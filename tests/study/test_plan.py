@@ -10,7 +10,7 @@ from emoreg.config.recipe import PretrainRecipe, TrainRecipe, defaults
 from emoreg.config.schema import BackboneSettings, StimuliSettings
 from emoreg.config.training import TrainingSettings
 from emoreg.runs.run import CHECKPOINT, DIVERGED, FINAL
-from emoreg.study.arms import EXPERIENCES, Arm, factorial
+from emoreg.study.arms import EXPERIENCES, PlannedArm, factorial
 from emoreg.study.definition import GridPoint, StimuliRecipe, Study, Variant
 from emoreg.study.machine import Machine
 from emoreg.study.plan import PlannedRun, left_out, plan_runs, run_id
@@ -21,7 +21,9 @@ PROCEDURAL = StimuliRecipe("procedural", PretrainRecipe())
 CPU = Machine()
 
 
-def grid(*cells: GridPoint, arms: tuple[Arm, ...] = factorial(), seeds: int = 2, machine: Machine = CPU) -> Study:
+def grid(
+    *cells: GridPoint, arms: tuple[PlannedArm, ...] = factorial(), seeds: int = 2, machine: Machine = CPU
+) -> Study:
     return Study("grid", cells or (cell(),), arms, seeds, machine=machine)
 
 
@@ -37,7 +39,7 @@ def variants(**changes: dict[str, object]) -> GridPoint:
     return dataclasses.replace(base, variants=tuple(made))
 
 
-def labels(planned: list[PlannedRun], arm: Arm) -> list[tuple[int, str | None]]:
+def labels(planned: list[PlannedRun], arm: PlannedArm) -> list[tuple[int, str | None]]:
     return [(run.seed, run.stimuli) for run in planned if (run.mode, run.experience) == (arm.mode, arm.experience)]
 
 
@@ -75,7 +77,7 @@ def test_variants_share_the_references_and_each_has_its_own_twins(tmp_path: Path
     planned = plan_runs(grid(variants(own={}, mixture=mixture), seeds=1), tmp_path)
     for arm in factorial():
         of_arm = [run for run in planned if (run.mode, run.experience) == (arm.mode, arm.experience)]
-        expected = {"own", "mixture"} if arm.is_regulated else {None}
+        expected = {"own", "mixture"} if arm.has_regulated_mode else {None}
         assert {run.variant for run in of_arm} == expected, arm
     of_stage_1 = [run for run in planned if run.mode is None]
     assert {run.variant for run in of_stage_1} == {None} and len(of_stage_1) == 7
@@ -131,7 +133,7 @@ def test_a_variant_of_stage_1_has_encoders_of_its_own(tmp_path: Path) -> None:
     longer = dataclasses.replace(OASIS, recipe=dataclasses.replace(OASIS.recipe, training=TrainingSettings(epochs=99)))
     both = (Variant("short", base.recipe, (OASIS,)), Variant("long", base.recipe, (longer,)))
     point = dataclasses.replace(base, stimuli=(OASIS,), variants=both)
-    arms = (LEARNED, Arm("transfer", "affect"), Arm("unregulated", "affect"))
+    arms = (LEARNED, PlannedArm("transfer", "affect"), PlannedArm("unregulated", "affect"))
     planned = plan_runs(grid(point, arms=arms, seeds=1), tmp_path)
     stage_1 = {run.variant: run for run in planned if run.mode is None}
     assert set(stage_1) == {None, "long"} and stage_1["long"].recipe.training.epochs == 99

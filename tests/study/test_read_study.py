@@ -10,7 +10,7 @@ from emoreg.config.read_recipe import has_edition
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import BackboneSettings, TargetSettings
 from emoreg.errors import UserError
-from emoreg.study.arms import Arm, factorial
+from emoreg.study.arms import PlannedArm, factorial
 from emoreg.study.definition import Study
 from emoreg.study.read_study import find_study, read_study
 from emoreg.study.run_study import default_folder
@@ -73,9 +73,9 @@ def test_an_empty_file_is_a_confirmation_of_one_mode_with_all_twins_and_referenc
 
 def test_relatives_are_arms_of_their_own_and_may_be_the_only_ones(tmp_path: Path) -> None:
     study = read(tmp_path, "relatives: [bel, LiAENN]")
-    assert study.arms == (*factorial(), Arm("bel"), Arm("liaenn"))
+    assert study.arms == (*factorial(), PlannedArm("bel"), PlannedArm("liaenn"))
     alone = read(tmp_path, "modes: []\nreferences: [backbone]\nrelatives: [embp]")
-    assert alone.arms == (BACKBONE, Arm("embp"))
+    assert alone.arms == (BACKBONE, PlannedArm("embp"))
 
 
 def test_partial_recipes_are_laid_over_the_base_and_make_a_grid(tmp_path: Path) -> None:
@@ -401,7 +401,8 @@ def test_a_file_of_the_first_edition_keeps_its_meaning(how: str, tmp_path: Path)
     else:
         text = f"edition: 1\n{FIRST}" if how == "explicit" else FIRST
         study = read(tmp_path, text, is_stored=True if how == "stored" else None)
-    assert study.arms == (BACKBONE, Arm("fixed", "affect"), FRESH, SHUFFLED, ENSEMBLE)  # controls in mode learned
+    # Controls in mode learned.
+    assert study.arms == (BACKBONE, PlannedArm("fixed", "affect"), FRESH, SHUFFLED, ENSEMBLE)
     assert (study.edition, study.purpose, study.seeds, len(study.seed_numbers)) == (1, None, 4, 4)
     (cell,) = study.grid
     assert cell.recipe.edition == cell.stimuli[0].recipe.edition == 1

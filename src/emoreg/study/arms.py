@@ -43,8 +43,10 @@ MAX_SEEDS = 1_000
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One arm: how λ is made, and what the encoder has experienced.
+class PlannedArm:
+    """What a plan knows of an arm: how λ is made, and what the encoder has experienced.
+
+    With a variant and stimuli it is an arm of the report (`run_frame.Arm`).
 
     Args:
         mode: a key of `LABELS`.
@@ -55,14 +57,14 @@ class Arm:
     experience: Experience | None = None
 
     @property
-    def is_regulated(self) -> bool:
-        """True for the method's own arms and their twins, which have an emotional branch."""
+    def has_regulated_mode(self) -> bool:
+        """True for regulated arms and their twins, which have an emotional branch and a mode of the method."""
         return self.mode in REGULATED
 
     @property
     def has_variants(self) -> bool:
         """True if variants apply to the arm: it has the two networks of the method."""
-        return self.is_regulated or self.mode == "unregulated"
+        return self.has_regulated_mode or self.mode == "unregulated"
 
     @property
     def pretext(self) -> Pretext | None:
@@ -70,12 +72,12 @@ class Arm:
         return None if self.experience is None else PRETEXTS.get(self.experience)
 
 
-REFERENCES: Mapping[Reference, Arm] = {
-    "backbone": Arm("none"),
-    "ensemble": Arm("ensemble"),
-    "wide": Arm("wide"),
-    "transfer": Arm("transfer", "affect"),
-    "unregulated": Arm("unregulated", "affect"),
+REFERENCES: Mapping[Reference, PlannedArm] = {
+    "backbone": PlannedArm("none"),
+    "ensemble": PlannedArm("ensemble"),
+    "wide": PlannedArm("wide"),
+    "transfer": PlannedArm("transfer", "affect"),
+    "unregulated": PlannedArm("unregulated", "affect"),
 }
 # The default of a study's file. It must not change: stored studies keep their plan.
 USUAL_REFERENCES: tuple[Reference, ...] = ("backbone", "ensemble", "wide", "transfer")
@@ -86,16 +88,16 @@ def factorial(
     experiences: Sequence[Experience] = EXPERIENCES,
     references: Sequence[Reference] = USUAL_REFERENCES,
     relatives: Sequence[Relative] = (),
-) -> tuple[Arm, ...]:
+) -> tuple[PlannedArm, ...]:
     """Cross modes with experiences, and add references and relatives; Backbone comes first."""
-    regulated = [Arm(mode, experience) for mode in modes for experience in experiences]
+    regulated = [PlannedArm(mode, experience) for mode in modes for experience in experiences]
     others = [REFERENCES[name] for name in sorted(references, key=list(REFERENCES).index)]
     first = [arm for arm in others if arm.mode == "none"]
-    earlier = [Arm(name) for name in sorted(relatives, key=RELATIVES.index)]
+    earlier = [PlannedArm(name) for name in sorted(relatives, key=RELATIVES.index)]
     return (*first, *regulated, *(arm for arm in others if arm.mode != "none"), *earlier)
 
 
-def recipe_of(arm: Arm, recipe: TrainRecipe, pretraining: Path | str | None, seed: int) -> TrainRecipe:
+def recipe_of(arm: PlannedArm, recipe: TrainRecipe, pretraining: Path | str | None, seed: int) -> TrainRecipe:
     """Derive the recipe of one run from the study's.
 
     Settings that do not apply to the arm are reset: those of a second branch for networks without one, the granularity
@@ -136,7 +138,7 @@ def recipe_of(arm: Arm, recipe: TrainRecipe, pretraining: Path | str | None, see
     return dataclasses.replace(recipe, encoder=encoder, regulation=regulation, loss=loss)
 
 
-def _regulated_encoder(arm: Arm, encoder: EncoderSettings, stage_1: str | None) -> EncoderSettings:
+def _regulated_encoder(arm: PlannedArm, encoder: EncoderSettings, stage_1: str | None) -> EncoderSettings:
     if arm.experience in ("fresh", "moments"):  # neither has learned anything to rehearse
         encoder = dataclasses.replace(encoder, rehearsal=0.0)
     encoder = dataclasses.replace(encoder, experience=stage_1, moments_only=arm.experience == "moments")

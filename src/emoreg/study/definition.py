@@ -10,7 +10,7 @@ from typing import Any, Literal
 from emoreg.config.recipe import EDITION, PretrainRecipe, Recipe, TrainRecipe
 from emoreg.config.setting_types import typed_value
 from emoreg.errors import SettingError
-from emoreg.study.arms import Arm, factorial
+from emoreg.study.arms import PlannedArm, factorial
 from emoreg.study.kept_data import KeptData
 from emoreg.study.machine import Machine, has_auto
 from emoreg.suites.options import Suite
@@ -64,7 +64,7 @@ class Study:
 
     name: str
     grid: tuple[GridPoint, ...]
-    arms: tuple[Arm, ...] = factorial()
+    arms: tuple[PlannedArm, ...] = factorial()
     seeds: int = 8  # planned
     looks: tuple[int, ...] | None = None  # None for one look at all seeds
     run_seeds: int | None = None  # to run for now; None for all planned ones

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from emoreg.config.read_recipe import build
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe, defaults
 from emoreg.errors import SettingError, nearest, shortened
-from emoreg.study.arms import REFERENCES, Arm, Experience, RegulatedMode, check_once, check_seeds
+from emoreg.study.arms import REFERENCES, Experience, PlannedArm, RegulatedMode, check_once, check_seeds
 from emoreg.study.columns import RunStatus
 from emoreg.study.kept_data import KeptData
 
@@ -25,13 +25,13 @@ CONTROLS: Mapping[str, Experience] = {
     "shuffled_affect": "shuffled",
     "neutral_pretext": "rotation",
 }
-OTHERS: Mapping[str, Arm] = {
-    "backbone": Arm("none"),
-    "fixed": Arm("fixed", "affect"),
-    "random": Arm("random", "affect"),
-    "learned": Arm("learned", "affect"),
-    "random_learned": Arm("random_learned", "affect"),
-    "ensemble": Arm("ensemble"),
+OTHERS: Mapping[str, PlannedArm] = {
+    "backbone": PlannedArm("none"),
+    "fixed": PlannedArm("fixed", "affect"),
+    "random": PlannedArm("random", "affect"),
+    "learned": PlannedArm("learned", "affect"),
+    "random_learned": PlannedArm("random_learned", "affect"),
+    "ensemble": PlannedArm("ensemble"),
 }
 NAMES = ("backbone", "fixed", "random", "learned", "random_learned", *CONTROLS, "ensemble")
 OF_ITS_ARM = "is a key of the first edition; leave it out: twins have the mode of their arm"
@@ -162,7 +162,7 @@ def _factors_of(values: Mapping[str, Any]) -> dict[str, list[str]]:
     factors = _nearest_factors(file.arms, file.control_mode)
     regulated = set(itertools.product(factors["modes"], factors["experiences"]))
     wanted = {arm_of(name, file.control_mode) for name in file.arms}
-    if {(arm.mode, arm.experience) for arm in wanted if arm.is_regulated} != regulated:
+    if {(arm.mode, arm.experience) for arm in wanted if arm.has_regulated_mode} != regulated:
         names = ", ".join(name for name in file.arms if name in CONTROLS)
         raise SettingError(
             "arms",
@@ -177,7 +177,7 @@ def _nearest_factors(arms: Any, control_mode: RegulatedMode = "learned") -> dict
     names = [name for name in NAMES if isinstance(arms, list | tuple) and name in arms] or NAMES
     others = [OTHERS[name] for name in names if name in OTHERS]
     twins: list[str] = [CONTROLS[name] for name in names if name in CONTROLS]
-    modes: list[str] = [arm.mode for arm in others if arm.is_regulated]
+    modes: list[str] = [arm.mode for arm in others if arm.has_regulated_mode]
     if twins and not modes:
         modes = [control_mode]
     return {
@@ -191,20 +191,20 @@ def _shown(factors: Mapping[str, Sequence[str]]) -> str:
     return ", ".join(f"{key}: [{', '.join(names)}]" for key, names in factors.items())
 
 
-def arm_of(name: str, control_mode: RegulatedMode) -> Arm:
+def arm_of(name: str, control_mode: RegulatedMode) -> PlannedArm:
     """Return the arm with a name of the first edition.
 
     Args:
         name: one of `NAMES`.
         control_mode: regulation mode of the controls.
     """
-    return Arm(control_mode, CONTROLS[name]) if name in CONTROLS else OTHERS[name]
+    return PlannedArm(control_mode, CONTROLS[name]) if name in CONTROLS else OTHERS[name]
 
 
-def name_of(arm: Arm) -> str:
+def name_of(arm: PlannedArm) -> str:
     """Return the name of an arm in the first edition, which is part of the names of its run folders."""
     names = {other: name for name, other in OTHERS.items()}
-    names |= {Arm(arm.mode, twin): name for name, twin in CONTROLS.items()}
+    names |= {PlannedArm(arm.mode, twin): name for name, twin in CONTROLS.items()}
     return names[arm]
 
 

@@ -102,7 +102,7 @@ def _grid_point(
 ) -> GridPoint:
     base = _over(_over(file.get("classifier", {}), target.values), backbone.classifier.values)
     sections = (backbone.classifier.key, target.key, "classifier")
-    modes = tuple(dict.fromkeys(arm.mode for arm in study.arms if arm.is_regulated))
+    modes = tuple(dict.fromkeys(arm.mode for arm in study.arms if arm.has_regulated_mode))
     default: TrainRecipe = defaults(TrainRecipe, study.edition)
     if study.edition > 1:
         is_exploration = study.purpose == "exploration"

@@ -22,7 +22,7 @@ from emoreg.errors import UserError
 from emoreg.models.weight_source import with_sources
 from emoreg.runs.run import Run
 from emoreg.study import first_edition
-from emoreg.study.arms import Arm, ArmMode, Experience, recipe_of
+from emoreg.study.arms import ArmMode, Experience, PlannedArm, recipe_of
 from emoreg.study.definition import GridPoint, StimuliRecipe, Study, Variant
 from emoreg.study.kept_data import contents_in
 from emoreg.study.machine import resolved
@@ -54,7 +54,7 @@ class Factors(NamedTuple):
         """The parts of the name that the run had in the first edition."""
         if self.mode is None:
             return "experience", self.backbone, self.stimuli, self.experience
-        return self.target, self.backbone, first_edition.name_of(Arm(self.mode, self.experience)), self.stimuli
+        return self.target, self.backbone, first_edition.name_of(PlannedArm(self.mode, self.experience)), self.stimuli
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def left_out(study: Study) -> list[str]:
     lines = []
     for point in study.grid:
         where = f"{point.target}, {point.backbone}"
-        if Arm("wide") in study.arms and study.edition > 1 and wider_backbone(point.recipe) is None:
+        if PlannedArm("wide") in study.arms and study.edition > 1 and wider_backbone(point.recipe) is None:
             lines.append(f"{where}: wide is left out: no width gives the backbone the cost of two within 5 %")
         if any(arm.experience == "neutral" for arm in study.arms):
             stimuli = [each for variant in point.regulated for each in variant.stimuli]
@@ -220,7 +220,7 @@ def _progress(folder: Path) -> tuple[bool, ...]:
     return run.is_finished, run.has_ended, run.has_begun
 
 
-def _runs_of_arm(study: Study, point: GridPoint, arm: Arm, seed: int, folders: Folders) -> Iterator[PlannedRun]:
+def _runs_of_arm(study: Study, point: GridPoint, arm: PlannedArm, seed: int, folders: Folders) -> Iterator[PlannedRun]:
     base = Variant(None, point.recipe, point.stimuli)
     for variant in point.regulated if arm.has_variants else (base,):
         for stimuli in variant.stimuli if arm.pretext else (None,):
@@ -232,7 +232,7 @@ def _runs_of_arm(study: Study, point: GridPoint, arm: Arm, seed: int, folders: F
 def _runs(
     study: Study,
     point: GridPoint,
-    arm: Arm,
+    arm: PlannedArm,
     variant: Variant,
     stimuli: StimuliRecipe | None,
     seed: int,
