@@ -273,7 +273,7 @@ def _reason(one: StatedContrast) -> str:
         case Verdict.BETWEEN_LOOKS:
             when = f"the next is at {count(contrast.next_look, 'seed')}" if contrast.next_look else "none is left"
             return f"verdicts are given only at the planned looks, and {when}"
-    return COLLAPSED
+    return COLLAPSED  # the only obstacle that is left
 
 
 def _missing(arm: ArmResult) -> str:

@@ -88,7 +88,7 @@ def effects(label: Verdict | Statement, emotion: Verdict | Statement, is_outdone
             return Statement.LABEL_EFFECT, undecided
         case Verdict(), _:  # without a label effect there is none of emotion
             return Statement.NO_LABEL_EFFECT, Statement.IMPLIED
-        case Statement() as undecided, Verdict():
+        case Statement() as undecided, Verdict():  # nor beside one that has faded, or has no verdict yet
             return undecided, Statement.IMPLIED
         case Statement() as first, Statement() as second:
             return first, second
