@@ -312,6 +312,7 @@ def _practical(said: Mapping[Statement, Sequence[StatedContrast]], tested: Conta
         may_explain = f", so {kind.explains} may explain as much"
         for statement, side, meaning in (
             (Statement.BETTER, f"Above {kind.beside}", ""),
+            (Statement.NOT_BETTER, f"Not shown to be above {kind.beside}", ""),
             (Statement.MAY_EXPLAIN, f"But not shown to be above {kind.beside}", may_explain),
             (Statement.WORSE, f"Below {kind.beside}", ""),
         ):

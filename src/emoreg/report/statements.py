@@ -36,7 +36,7 @@ class Statement(Enum):
     # Of the differences from other references.
     BETTER = auto()
     MAY_EXPLAIN = auto()  # the reference may explain the gain over Backbone
-    NOTHING_TO_EXPLAIN = auto()  # not shown to be better, and no gain: left to the tables
+    NOT_BETTER = auto()  # not shown to be, and there is no gain to explain
     WORSE = auto()
 
 
@@ -107,7 +107,7 @@ def of_reference(name: str, found: Verdict | Statement, has_gain: bool) -> State
     if name == "gain":
         return OF_GAIN[found]
     if found is Verdict.NOT_ABOVE:
-        return Statement.MAY_EXPLAIN if has_gain else Statement.NOTHING_TO_EXPLAIN
+        return Statement.MAY_EXPLAIN if has_gain else Statement.NOT_BETTER
     return Statement.BETTER if found is Verdict.ABOVE else Statement.WORSE
 
 
