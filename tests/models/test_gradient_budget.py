@@ -82,8 +82,8 @@ def pair(mode: Mode, mix: Mixing, granularity: Any = "scalar") -> tuple[Regulate
         model.emotional_head.load_state_dict(plain.head.state_dict())
     model.get_submodule("regulation").eval()  # in mode random, use the mean of the draw
     if mode == "random_learned":  # set the λ that seed 3 drew to its expected start
-        assert abs(model.regulation.rho.sigmoid().mean().item() - 0.5) > 0.05
-        nn.init.zeros_(model.regulation.rho)
+        assert abs(model.get_parameter("regulation.rho").sigmoid().mean().item() - 0.5) > 0.05
+        nn.init.zeros_(model.get_parameter("regulation.rho"))
     return model, plain
 
 
@@ -203,7 +203,7 @@ def test_matched_each_branch_moves_as_the_plain_backbone_does(
     weights = LOSSES[loss]
     scale = matched_scale(weights, model.regulation.expected_start)
     before = {name: value.clone() for name, value in plain.state_dict().items()}
-    held = {id(parameter) for parameter in model.regulation.parameters()}
+    held = {id(parameter) for parameter in model.get_submodule("regulation").parameters()}
     ours = OPTIMISERS[optimiser]([p for p in model.parameters() if id(p) not in held])
     theirs = OPTIMISERS[optimiser](plain.parameters())
     for images, labels in batches(20 if optimiser == "adamw" else 1):

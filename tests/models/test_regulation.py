@@ -122,7 +122,7 @@ def test_lambda_stays_in_bounds_however_far_it_is_driven(images: Tensor) -> None
     for mix in ("logits", "probabilities", "features"):
         model = classifier(mode="learned", mix=mix)
         for value in (-200.0, 200.0):
-            nn.init.constant_(model.regulation.rho, value)
+            nn.init.constant_(model.get_parameter("regulation.rho"), value)
             answer = model.respond(images)
             assert 0 <= present(answer.lam).item() <= 1
             regulation_loss(answer, torch.zeros(5, dtype=torch.long)).backward()
@@ -139,7 +139,7 @@ def test_frozen_encoder_gets_no_gradient_and_keeps_its_statistics(images: Tensor
     assert not any(module.training for module in encoder.modules())
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
     assert model.backbone.training and model.get_parameter("backbone.conv.weight").grad is not None
-    assert model.emotional_head.weight.grad is not None and model.regulation.rho.grad is not None
+    assert model.emotional_head.weight.grad is not None and model.get_parameter("regulation.rho").grad is not None
 
 
 def test_an_encoder_that_is_frozen_in_part_stays_so() -> None:

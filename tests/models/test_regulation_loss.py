@@ -20,6 +20,7 @@ from tiny_backbone import TinyBackbone
 Loss: Any = RegulationLoss  # as users call it who do not check types
 K = 4
 LABELS = torch.tensor([0, 1, 2, 3, 0])
+LEFT_OUT = object()
 
 
 def classifier(**options: Any) -> RegulatedClassifier:
@@ -291,22 +292,62 @@ def test_a_user_supplied_regulation_is_complete_with_a_gate_or_a_constant_lambda
         assert model.lam is attributes.get("lam")
 
 
-def test_a_lambda_that_would_be_broadcast_over_the_classes_is_refused() -> None:
-    class Flat(nn.Module):
-        expected_start = 0.5
+def regulated_by(output: object, mix: str = "probabilities", **attributes: Any) -> RegulatedClassifier:
+    """A classifier with a user-supplied regulation, complete but for `attributes`, that gives `output`."""
 
-        def __init__(self, gate: nn.Module | None) -> None:
-            super().__init__()
-            self.gate, self.rho = gate, nn.Parameter(torch.zeros(1))
+    class Given(nn.Module):
+        def forward(self, features: Tensor, emotional_features: Tensor) -> object:
+            return output
 
-        def forward(self, features: Tensor, emotional_features: Tensor) -> Tensor:
-            return self.rho.expand(len(features))
+    model, regulation = classifier(mix=mix), Given()
+    for name, value in {"expected_start": 0.5, "gate": None, "rho": torch.zeros(1, 1), **attributes}.items():
+        if value is not LEFT_OUT:
+            setattr(regulation, name, value)
+    model.add_module("regulation", regulation)
+    return model
 
-    model = classifier()
-    model.regulation = Flat(None)
-    with pytest.raises(SettingError, match=r"^classifier: has a regulation with a λ of shape \(1,\), not \(1, 1\)"):
-        RegulationLoss(model)
-    model.regulation = Flat(nn.Identity())
-    RegulationLoss(model)
-    with pytest.raises(SettingError, match=r"^regulation: must give log-odds of λ .* or \(B, 1\), not \(5,\)$"):
+
+@pytest.mark.parametrize(
+    ("attributes", "fault"),
+    [
+        ({"rho": torch.zeros(1)}, r"rho is of the shape \(1,\), not a tensor \(1, 1\) or \(1, K\)"),
+        ({"rho": torch.zeros(1, 7)}, r"rho is of the shape \(1, 7\)"),
+        ({"rho": 0.0}, r"rho is 0.0, not a tensor"),
+        ({"rho": LEFT_OUT, "lam": 0.25}, r"lam is 0.25, not a tensor"),
+        ({"rho": LEFT_OUT, "lam": torch.full((1, 1), 1.5)}, r"lam is \[1.5\], not in \[0, 1\]"),
+        ({"rho": LEFT_OUT, "lam": torch.full((1, 1), torch.nan)}, r"lam is \[nan\], not in \[0, 1\]"),
+        ({"expected_start": 2}, r"expected_start is 2, not a number in \[0, 1\]"),
+        ({"expected_start": "half"}, r"expected_start is 'half', not a number in \[0, 1\]"),
+    ],
+)
+def test_a_user_supplied_regulation_with_a_meaningless_attribute_is_refused(
+    attributes: dict[str, Any], fault: str
+) -> None:
+    with pytest.raises(SettingError, match=f"^classifier: has a regulation, a Given, whose {fault}"):
+        RegulationLoss(regulated_by(torch.zeros(1, 1), **attributes))
+
+
+@pytest.mark.parametrize("mix", ["probabilities", "logits", "features"])
+@pytest.mark.parametrize(
+    ("output", "given"),
+    [
+        (torch.zeros(5), r"\(5,\)"),  # would be broadcast over the classes if there were as many
+        (torch.zeros(1, 5), r"\(1, 5\)"),
+        (torch.zeros(1, 7), r"\(1, 7\)"),
+        (torch.zeros(3, 1), r"\(3, 1\)"),
+        (torch.zeros(1, 1, dtype=torch.int64), "torch.int64"),
+        ((torch.zeros(1, 1),), "a tuple"),
+        (0.0, "a float"),
+        (None, "a NoneType"),
+    ],
+)
+def test_log_odds_that_do_not_fit_the_responses_are_refused(output: object, given: str, mix: str) -> None:
+    model = regulated_by(output, mix, gate=nn.Identity())
+    with pytest.raises(SettingError, match=rf"^regulation: must give log-odds of λ .*\(B, 1\), not {given}$"):
         model(images())
+
+
+def test_a_trained_lambda_may_have_its_start_beside_it() -> None:
+    model = regulated_by(torch.zeros(1, 1), lam=0.25)
+    RegulationLoss(model)
+    assert model.lam == torch.full((1, 1), 0.5)

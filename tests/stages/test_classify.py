@@ -843,7 +843,7 @@ def test_the_lambda_of_a_gate_is_its_mean_over_images(stage2: TrainRecipe, tmp_p
     recipe = epochs(stage2, 2, regulation=gated, target=dataclasses.replace(stage2.target, validation=0.5))
     run = train(recipe, tmp_path / "run", progress=quiet)
     classifier, _ = load_classifier(run)
-    at_zero = torch.sigmoid(classifier.regulation.rho).item()
+    at_zero = torch.sigmoid(classifier.get_parameter("regulation.rho")).item()
     target = read_target(recipe.target)
     images = load_images(target.test, 8, False, 1.0, quiet)
     (batch, _), *_ = evaluation_batches(images, len(images))

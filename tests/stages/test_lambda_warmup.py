@@ -31,7 +31,7 @@ def log_odds(model: RegulatedClassifier, make: Callable[[list[nn.Parameter]], Op
             loss: Tensor = -model.regulation(features, features).sum()
             loss.backward()
             optimizer.step()
-            kept.append(model.regulation.rho.item())
+            kept.append(model.get_parameter("regulation.rho").item())
     return kept
 
 

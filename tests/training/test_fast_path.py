@@ -60,7 +60,7 @@ def plain_loss(model: RegulatedClassifier, pixels: Tensor, labels: Tensor) -> Te
     if model.encoder is None:
         return F.cross_entropy(z_n, labels)
     z_e = model.emotional_head(model.encoder(pixels))
-    lam = model.regulation.rho.sigmoid()
+    lam = model.get_parameter("regulation.rho").sigmoid()
     mixture = (1 - lam) * z_n.softmax(1) + lam * z_e.softmax(1)
     own = F.cross_entropy(z_n, labels) + F.cross_entropy(z_e, labels)
     return 0.5 * F.nll_loss(mixture.log(), labels) + 0.75 * own

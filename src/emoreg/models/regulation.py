@@ -50,8 +50,8 @@ class Response(NamedTuple):
 class RegulationLike(Protocol):
     """What a classifier reads of its `regulation`: a `Regulation`, or a module of your own with these attributes.
 
-    A module may also have `no_weight_decay()`, as any other, and `hold(is_held)` (see `Holdable`). A constant λ may be
-    the attribute `lam` (1, 1) instead of `rho`.
+    If `gate` is None, also `rho`, the log-odds of λ in evaluation, (1, 1) or (1, K); without it `lam`, a constant λ of
+    these shapes. A module may also have `no_weight_decay()`, as any other, and `hold(is_held)` (see `Holdable`).
     """
 
     @property
@@ -60,17 +60,10 @@ class RegulationLike(Protocol):
 
     @property
     def gate(self) -> nn.Module | None:
-        """None if λ is the same for all images; anything else if each has its own, and `rho` is not read."""
-
-    @property
-    def rho(self) -> Tensor:
-        """The log-odds of λ in evaluation, (1, 1) or (1, K)."""
+        """None if λ is the same for all images; not None, such as the gate's layer, if each has its own."""
 
     def __call__(self, features: Tensor, emotional_features: Tensor) -> Tensor:
         """The log-odds of λ, broadcastable to (B, K), of features (B, D) and (B, De)."""
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """As every module's."""
 
 
 @runtime_checkable
@@ -79,6 +72,9 @@ class Holdable(Protocol):
 
     def hold(self, is_held: bool) -> None:
         """Suspend the training of λ, or resume it; λ keeps its value meanwhile."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """As every module's."""
 
 
 class Regulation(nn.Module):
@@ -281,7 +277,7 @@ class RegulatedClassifier(nn.Module):
 
         Raises:
             SettingError: 8-bit pixels or a single image; a network whose features do not have the declared width; a
-                user-supplied regulation whose output is not a matrix.
+                user-supplied regulation whose output is not log-odds for these images.
         """
         if self.sees_images:
             require_images(images)
@@ -295,9 +291,7 @@ class RegulatedClassifier(nn.Module):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
                 emotional_features = pooled_features(self.encoder, images, self.widths[1], "encoder")  # (B, De)
         log_odds = self.regulation(features, emotional_features)
-        if log_odds.ndim != 2:  # (B,) would be broadcast over the classes
-            reason = f"must give log-odds of λ (1, 1), (1, K) or (B, 1), not {tuple(log_odds.shape)}"
-            raise SettingError("regulation", reason)
+        _require_log_odds(log_odds, features.shape[0], 1 if self.mix == "features" else self.num_classes)
         log_odds = scale_gradient(log_odds, scale.rho)
         lam = log_odds.sigmoid()
 
@@ -335,8 +329,27 @@ class RegulatedClassifier(nn.Module):
         """λ in evaluation, (1, 1) or (1, K). None without an emotional branch, or if each sample has its own λ."""
         if self.encoder is None or self.regulation.gate is not None:
             return None
-        constant: Tensor | None = getattr(self.regulation, "lam", None)
-        return self.regulation.rho.detach().sigmoid() if constant is None else constant
+        regulation: Any = self.regulation  # has one of the two
+        lam: Tensor = regulation.rho.detach().sigmoid() if hasattr(regulation, "rho") else regulation.lam
+        return lam
+
+
+def _require_log_odds(log_odds: Any, images: int, columns: int) -> None:
+    """Raise SettingError unless a regulation gave floats (1, 1), (1, `columns`), (B, 1) or (B, `columns`).
+
+    Others, such as (B,), may be broadcast over the classes without an error.
+    """
+    given = f"a {type(log_odds).__name__}"
+    if isinstance(log_odds, Tensor):
+        shape = log_odds.shape
+        if not log_odds.is_floating_point():
+            given = str(log_odds.dtype)
+        elif len(shape) == 2 and shape[0] in (1, images) and shape[1] in (1, columns):
+            return
+        else:
+            given = str(tuple(shape))
+    shapes = "(1, 1) or (B, 1)" if columns == 1 else "(1, 1), (1, K) or (B, 1)"
+    raise SettingError("regulation", f"must give log-odds of λ {shapes}, not {given}")
 
 
 def _check_classifier(classifier: RegulatedClassifier, seed: int, is_shared: bool) -> None:

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from emoreg.config.loss import Budget, LossSettings, LossWeights
 from emoreg.config.schema import LEARNED
-from emoreg.config.setting_types import typed_value
+from emoreg.config.setting_types import shown, typed_value
 from emoreg.errors import SettingError
 from emoreg.models.gradient_budget import UNSCALED, matched_scale
 from emoreg.models.loss_inputs import NOTHING, checked_class_weights, checked_weights, require_smoothing
-from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
+from emoreg.models.regulation import RegulatedClassifier, Regulation, Response, regulation_loss
 
 
 class RegulationLoss(nn.Module):
@@ -97,10 +97,12 @@ class RegulationLoss(nn.Module):
 
 
 def require_classifier(classifier: Any, key: str) -> None:
-    """Raise SettingError for `key` unless the argument is a regulated classifier with a complete regulation."""
+    """Raise SettingError for `key` unless the argument is a regulated classifier, whose regulation is complete."""
     if isinstance(classifier, RegulatedClassifier):
-        if classifier.encoder is not None:
-            _require_regulation(classifier, key)
+        is_own = classifier.encoder is not None and not isinstance(classifier.regulation, Regulation)
+        fault = _fault_of(classifier.regulation, classifier.num_classes) if is_own else None
+        if fault is not None:
+            raise SettingError(key, f"has a regulation, a {type(classifier.regulation).__name__}, {fault}")
         return
     hint = ""
     inner = getattr(classifier, "module", getattr(classifier, "_orig_mod", None))  # of DDP; of torch.compile
@@ -112,16 +114,23 @@ def require_classifier(classifier: Any, key: str) -> None:
     raise SettingError(key, f"must be a RegulatedClassifier, not {given}{hint}")
 
 
-def _require_regulation(classifier: RegulatedClassifier, key: str) -> None:
-    """Raise SettingError for a user-supplied regulation that is not a complete `RegulationLike`."""
-    regulation = classifier.regulation
+def _fault_of(regulation: Any, classes: int) -> str | None:
+    """What keeps a user-supplied regulation from being a `RegulationLike`; None if nothing does."""
     missing = [name for name in ("expected_start", "gate") if not hasattr(regulation, name)]
-    has_lambda = hasattr(regulation, "rho") or hasattr(regulation, "lam")
-    if not has_lambda and getattr(regulation, "gate", None) is None:
-        missing.append("rho")
+    name = "lam" if hasattr(regulation, "lam") and not hasattr(regulation, "rho") else "rho"
+    if not hasattr(regulation, name) and getattr(regulation, "gate", None) is None:
+        missing.append(name)
     if missing:
-        reason = f"has a regulation, a {type(regulation).__name__}, without {', '.join(missing)}"
-        raise SettingError(key, f'{reason}; docs/extend.md, "A mode", says what it needs')
-    lam = classifier.lam
-    if lam is not None and lam.ndim != 2:
-        raise SettingError(key, f"has a regulation with a λ of shape {tuple(lam.shape)}, not (1, 1) or (1, K)")
+        return f'without {", ".join(missing)}; docs/extend.md, "A mode", says what it needs'
+    start = regulation.expected_start
+    if not (isinstance(start, int | float) and 0 <= start <= 1):
+        return f"whose expected_start is {shown(start)}, not a number in [0, 1]"
+    if regulation.gate is not None:
+        return None
+    value = getattr(regulation, name)
+    if not isinstance(value, Tensor) or tuple(value.shape) not in ((1, 1), (1, classes)):
+        given = f"of the shape {tuple(value.shape)}" if isinstance(value, Tensor) else shown(value)
+        return f"whose {name} is {given}, not a tensor (1, 1) or (1, K)"
+    if name == "lam" and not bool(((value >= 0) & (value <= 1)).all()):
+        return f"whose lam is {shown(value.flatten().tolist())}, not in [0, 1]"
+    return None

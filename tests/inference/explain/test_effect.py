@@ -29,8 +29,7 @@ def images() -> ImageSet:
 def test_one_pass_gives_the_predictions_with_and_without_emotion(images: ImageSet) -> None:
     torch.manual_seed(0)
     model = RegulatedClassifier(TinyBackbone(6), TinyBackbone(4), 3, mode="learned", granularity="per_class").eval()
-    assert isinstance(model.regulation.rho, torch.nn.Parameter)
-    model.regulation.rho.data = torch.tensor([[-1.0, 0.0, 2.0]])
+    model.get_parameter("regulation.rho").data = torch.tensor([[-1.0, 0.0, 2.0]])
     rows = np.array([0, 3, 511, 512, 699])
     responses = split_responses(model, images, rows, FABRIC)
     assert images.pixels is not None
