@@ -347,6 +347,21 @@ def test_log_odds_that_do_not_fit_the_responses_are_refused(output: object, give
         model(images())
 
 
+def test_a_regulation_without_forward_is_refused_unless_it_was_given_one() -> None:
+    model = regulated_by(None)
+    model.add_module("regulation", None)
+    with pytest.raises(SettingError, match="a NoneType, without forward, expected_start, gate, rho;"):
+        RegulationLoss(model)
+    regulation = nn.Module()
+    for name, value in {"expected_start": 0.5, "gate": None, "rho": torch.zeros(1, 1)}.items():
+        setattr(regulation, name, value)
+    model.add_module("regulation", regulation)
+    with pytest.raises(SettingError, match="a Module, without forward;"):
+        RegulationLoss(model)
+    regulation.forward = lambda features, emotional_features: regulation.rho
+    RegulationLoss(model)(model(images(), whole=True), LABELS)
+
+
 def test_a_trained_lambda_may_have_its_start_beside_it() -> None:
     model = regulated_by(torch.zeros(1, 1), lam=0.25)
     RegulationLoss(model)

@@ -116,7 +116,9 @@ def require_classifier(classifier: Any, key: str) -> None:
 
 def _fault_of(regulation: Any, classes: int) -> str | None:
     """What keeps a user-supplied regulation from being a `RegulationLike`; None if nothing does."""
-    missing = [name for name in ("expected_start", "gate") if not hasattr(regulation, name)]
+    forward = getattr(regulation, "forward", None)
+    missing = ["forward"] if getattr(forward, "__func__", forward) in (None, nn.Module.forward) else []
+    missing += [name for name in ("expected_start", "gate") if not hasattr(regulation, name)]
     name = "lam" if hasattr(regulation, "lam") and not hasattr(regulation, "rho") else "rho"
     if not hasattr(regulation, name) and getattr(regulation, "gate", None) is None:
         missing.append(name)
