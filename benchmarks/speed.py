@@ -54,11 +54,13 @@ def main() -> None:
         help="measured on top of crop and flip",
     )
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--rounds", type=int, default=11, help="at least 2")
     parser.add_argument("--seconds", type=float, default=1.5, help="about how long a round of an arm takes")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write figures and environment to FILE")
     options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error("--rounds must be at least 2, for quartiles")
 
     print(f"{'':44}{'images/s':>10}   {'ratio':>6} {'quartiles':>15}  {'limit':>7}  against")
     lines, facts = [], environment()
