@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,10 +21,13 @@ from emoreg.errors import SettingError
 from emoreg.inference import calibrate as module
 from emoreg.inference.calibrate import calibrate
 from emoreg.inference.predict import predict
+from emoreg.inference.temperature import read_calibration
 from emoreg.runs.delete import check_deletable
 from emoreg.runs.inputs import weights_checksum
-from emoreg.runs.run import CALIBRATION, WEIGHTS, Run
+from emoreg.runs.run import CALIBRATION, SEEN, WEIGHTS, Run
+from emoreg.runtime.lock import holder
 from emoreg.runtime.progress import Progress
+from emoreg.stages.classifier import load_classifier
 from emoreg.stages.classify import train
 from emoreg.stages.target_images import parts_of
 from emoreg.suites.score import score_suites
@@ -131,6 +135,38 @@ def test_changed_images_are_refused(image_folder: Path, tmp_path: Path, quiet: P
     next(image_folder.glob("train/red/*.png")).unlink()
     message = refusal(lambda: calibrate(run, device="cpu", progress=quiet))
     assert "its images have changed since it was trained" in message and "restore the original ones" in message
+
+
+def test_the_run_is_locked_from_reading_its_weights_to_recording_their_checksum(
+    run: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*given: Any) -> Any:
+        assert holder(run) is not None
+        return load_classifier(*given)
+
+    monkeypatch.setattr(module, "load_classifier", load)
+    calibrate(run, device="cpu", progress=quiet)
+    assert holder(run) is None
+
+
+def test_a_run_without_a_record_of_its_training_images_is_calibrated_with_a_remark(
+    run: Path, tmp_path: Path, write_image: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / SEEN).unlink()
+    for name in Run(run).final["classes"]:
+        write_image(tmp_path / "mine" / name / "0.png")
+    calibrate(run, tmp_path / "mine", "cpu")
+    assert "no record of its training images" in capsys.readouterr().err
+
+
+def test_images_with_an_unprintable_name_give_a_record_that_can_be_read(
+    run: Path, tmp_path: Path, quiet: Progress, write_image: Callable[..., Path]
+) -> None:
+    for name in Run(run).final["classes"]:
+        write_image(tmp_path / "a\x1b[2Jb" / name / "0.png")
+    found = calibrate(run, tmp_path / "a\x1b[2Jb", "cpu", progress=quiet)
+    assert found.fitted_on == r"images of a\x1b[2Jb"
+    assert read_calibration(Run(run)) == found
 
 
 def test_no_temperature_is_fitted_to_images_that_are_all_classified_correctly(

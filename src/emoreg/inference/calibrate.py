@@ -14,7 +14,7 @@ from emoreg.data.fingerprint import contents_of
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
 from emoreg.data.targets.target import Target
-from emoreg.errors import UserError
+from emoreg.errors import UserError, printable
 from emoreg.inference.temperature import Calibration, write_calibration
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runs.provenance import environment, package_version
@@ -23,7 +23,7 @@ from emoreg.runtime.lock import hold
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classifier import load_classifier
 from emoreg.stages.evaluate import read_labelled
-from emoreg.stages.leaks import count_trained_on
+from emoreg.stages.leaks import count_trained_on, report_unchecked
 from emoreg.stages.target_images import load_target, parts_of
 from emoreg.suites.calibration import fit_temperature
 from emoreg.suites.subject import checksum_of, outputs_of, refuse_changed_images, refuse_other_images, target_of
@@ -65,6 +65,18 @@ def calibrate(
     if (task := recipe.target.task) != "classification":
         what = f"{run.folder} predicts {PREDICTED[task]}"
         raise UserError(f"{what}; a temperature calibrates classifiers that predict one class per image")
+    with hold(run.folder):  # its weights stay those that the temperature is recorded for
+        return _calibrate(run, recipe, data, device, model, progress)
+
+
+def _calibrate(
+    run: Run,
+    recipe: TrainRecipe,
+    data: Target | Path | str | None,
+    device: Device,
+    model: RegulatedClassifier | None,
+    progress: Progress,
+) -> Calibration:
     classifier, classes = load_classifier(run, model)
     training = scoring_settings(recipe, run, device)
     fabric = make_fabric(training)
@@ -76,8 +88,9 @@ def calibrate(
         table, source, is_own = read_labelled(run, recipe, data, classes, progress)
         if is_own:
             raise UserError(f"{data} holds the test images of {run.folder}, which must stay unseen: give other images")
-        name, images = f"images of {source}", load_target(table, recipe.target, training, fabric, progress)
-        _refuse_training_images(run, images, name)
+        name = printable(f"images of {source}")
+        images = load_target(table, recipe.target, training, fabric, progress)
+        _refuse_training_images(run, images, name, progress)
 
     outputs = outputs_of(place(classifier, fabric).eval(), images, fabric)
     if outputs.accuracy == 1:
@@ -91,9 +104,7 @@ def calibrate(
     where: dict[str, Any] = environment()
     where["packages"] = {**where["packages"], "scipy": package_version("scipy")}
     where |= {"device": str(fabric.device), "precision": resolve_precision(training, fabric.device.type)}
-    checksum = checksum_of(images)
-    with hold(run.folder):
-        write_calibration(run, calibration, checksum, where)
+    write_calibration(run, calibration, checksum_of(images), where)
     return calibration
 
 
@@ -118,9 +129,12 @@ def _validation_images(run: Run, recipe: TrainRecipe, classes: tuple[str, ...], 
     return validation
 
 
-def _refuse_training_images(run: Run, images: ImageSet, name: str) -> None:
-    """Raise UserError if images are among those that a run was trained on, as far as it has a record of them."""
-    if count := count_trained_on(run, images, Progress(quiet=True)):
+def _refuse_training_images(run: Run, images: ImageSet, name: str, progress: Progress) -> None:
+    """Raise UserError if images are among those that a run was trained on; print a line if it has no record of them."""
+    count = count_trained_on(run, images, Progress(quiet=True))
+    if count is None:
+        report_unchecked(run, progress)
+    elif count:
         raise UserError(
             f"{count:,} of the {len(images):,} {name} are among those that {run.folder} was trained on, where it is "
             "too confident: leave them out"

@@ -24,7 +24,7 @@ from emoreg.runtime.places import portable
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classifier import load_classifier
 from emoreg.stages.confusion import remark_on_predictions
-from emoreg.stages.leaks import count_trained_on
+from emoreg.stages.leaks import count_trained_on, report_unchecked
 from emoreg.stages.metrics import measure
 from emoreg.stages.target_images import load_target
 from emoreg.training.fabric import make_fabric, place, scoring_settings
@@ -88,10 +88,7 @@ def evaluate(
             "from it bias what is reported on them"
         )
     elif trained_on is None:
-        progress.say(
-            f"{run.folder.name} holds no record of its training images, as runs of earlier versions and of sets too "
-            "large to hold in memory: not checked whether these are among them"
-        )
+        report_unchecked(run, progress)
     place(classifier, fabric)
     start = time.perf_counter()
     metrics = measure(classifier, images, fabric, names=classes)

@@ -211,3 +211,11 @@ def count_trained_on(run: Run, images: ImageSet, progress: Progress) -> int | No
             "predictions for them say nothing about unseen images"
         )
     return count
+
+
+def report_unchecked(run: Run, progress: Progress) -> None:
+    """Print that `count_trained_on` has no record of a run's training images."""
+    progress.say(
+        f"{run.folder.name} holds no record of its training images, as runs of earlier versions and of sets too large "
+        "to hold in memory: not checked whether these are among them"
+    )
