@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,11 +23,13 @@ class Answer:
         values: float32 (K,): probabilities of all classes or labels; in a regression, the predicted values.
         classes: K names of classes, labels or values.
         task: the kind of prediction.
+        top: index of the predicted class; None for the first of the highest values.
     """
 
     values: NDArray[np.float32]
     classes: tuple[str, ...]
     task: Task = "classification"
+    top: int | None = None
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
@@ -39,7 +40,7 @@ class Answer:
     @property
     def index(self) -> int:
         """The most probable class, as an index into `classes`."""
-        return int(self.values.argmax())
+        return int(self.values.argmax()) if self.top is None else self.top
 
     @property
     def name(self) -> str:
@@ -49,7 +50,7 @@ class Answer:
     @property
     def probability(self) -> float:
         """Probability of the most probable class, in [0, 1]."""
-        return float(self.probabilities.max())
+        return float(self.probabilities[self.index])
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -91,31 +92,22 @@ def answers_of(logits: Tensor, classes: tuple[str, ...], task: Task, temperature
         logits: outputs of one response.
         classes: K names.
         task: the kind of prediction.
-        temperature: T that logits of a classification are divided by; None for none.
+        temperature: T that logits of a classification are divided by; None for none. The predicted classes are those
+            without it, even where rounding makes two probabilities equal.
     """
+    tops: list[int] | None = None
     match task:
         case "classification":
             values = logits.float().softmax(dim=1)
             if temperature is not None:
-                top = values.argmax(dim=1, keepdim=True).cpu()
-                values = _at_temperature(logits.float().cpu(), top, temperature)  # nextafter is not on every device
+                tops = values.cpu().numpy().argmax(axis=1).tolist()
+                values = (logits.float() / temperature).softmax(dim=1)
         case "multilabel":
             values = logits.float().sigmoid()
         case "regression":
             values = logits.float()
-    return [Answer(row, classes, task) for row in values.cpu().numpy()]
-
-
-def _at_temperature(logits: Tensor, top: Tensor, temperature: float) -> Tensor:
-    """The softmax of logits / T, (B, K), whose most probable class is `top` (B, 1), that of the logits.
-
-    Rounding may make the probabilities of two classes equal, as at a high T. That of `top` is then raised to the next
-    number.
-    """
-    values = (logits / temperature).softmax(dim=1)
-    largest = values.amax(dim=1, keepdim=True)
-    is_first = values.argmax(dim=1, keepdim=True) == top
-    return values.scatter(1, top, torch.where(is_first, largest, largest.nextafter(torch.ones_like(largest))))
+    rows = values.cpu().numpy()
+    return [Answer(row, classes, task, top) for row, top in zip(rows, tops or [None] * len(rows), strict=True)]
 
 
 def by_name(names: Sequence[str], values: NDArray[np.float32]) -> dict[str, float]:
