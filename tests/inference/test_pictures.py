@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from emoreg.data.stimuli.emotion import EKMAN_6, MIKELS_8, VALENCE_AROUSAL, VALENCE_AROUSAL_DOMINANCE, EmotionSpace
 from emoreg.inference.answer import Answer
-from emoreg.inference.pictures import WHEEL, draw_prediction, thumbnail, write_picture
+from emoreg.inference.pictures import WHEEL, draw_answers, draw_prediction, thumbnail, write_picture
 from emoreg.inference.predict import FeltEmotion, Prediction, predict
 from emoreg.stages.affective_heads import heads_of
 
@@ -56,6 +58,15 @@ def test_pictures_stay_in_their_folder_and_never_replace_each_other(tmp_path: Pa
 def test_predictions_of_a_plain_classifier_are_drawn(runs: Path, photos: Path, tmp_path: Path) -> None:
     for prediction in predict(runs / "plain", photos / "b.jpg", device="cpu"):
         assert write_picture(tmp_path, prediction).stat().st_size > 5000
+
+
+def test_the_title_of_a_picture_has_the_temperature() -> None:
+    prediction = made_up(VALENCE_AROUSAL)
+    axes = Figure().subplots()
+    draw_answers(axes, prediction)
+    assert axes.get_title().endswith(", λ = 0.40")
+    draw_answers(axes, dataclasses.replace(prediction, temperature=1.54321))
+    assert axes.get_title().endswith(", λ = 0.40, T = 1.54")
 
 
 def test_a_thumbnail_is_the_middle_square_and_never_enlarged() -> None:

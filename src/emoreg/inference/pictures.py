@@ -119,6 +119,8 @@ def draw_answers(axes: Axes, prediction: Prediction) -> None:
         title = f"{prediction.regulated.name} ({prediction.regulated.probability:.2f})"
     if prediction.lam is not None:
         title += f", λ = {prediction.lam:.2f}"
+    if prediction.temperature is not None:
+        title += f", T = {prediction.temperature:.3g}"
     axes.set_title(title, weight="bold")
     axes.set_xlabel("value" if task == "regression" else "probability")
     if len(answers) > 1:
