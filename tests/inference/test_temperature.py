@@ -31,10 +31,11 @@ DAMAGES: tuple[Callable[[str], str], ...] = (
     lambda text: "[1]",
     lambda text: "[" * 100_000,
     lambda text: text.replace('"weights"', '"wights"'),
-    *(with_values(temperature=value) for value in (0, -1.5, math.nan, "1.5", True, None)),
+    *(with_values(temperature=value) for value in (0.0, -1.5, math.nan, "1.5", True, None)),
     with_values(images=0),
     with_values(fitted_on="\x1b[2J"),
-    with_values(nll=math.inf),
+    *(with_values(nll=value) for value in (math.inf, 10**400)),
+    *(with_values(format=value) for value in ("1", -1, True)),
 )
 
 

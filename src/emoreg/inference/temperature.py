@@ -130,8 +130,11 @@ def read_calibration(run: Run) -> Calibration:
         )
     try:
         content = read_json(path)
-        if type(content["format"]) is int and content["format"] > FORMAT:
-            raise UserError(f"{path} is of format {content['format']}, and this emoreg reads {FORMAT}: update emoreg")
+        version = content["format"]
+        if type(version) is not int or version < 1:
+            raise ValueError("format is not a number of a format")
+        if version > FORMAT:
+            raise UserError(f"{path} is of format {version}, and this emoreg reads {FORMAT}: update emoreg")
         calibration, weights = _calibration(content), content["weights"]
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
@@ -153,9 +156,7 @@ def _calibration(content: Mapping[str, Any]) -> Calibration:
         raise ValueError("fitted_on is not plain text")
     if type(images) is not int or images < 1:
         raise ValueError("images is not a number of images")
-    losses = content["nll"], content["nll_scaled"]
-    if not all(type(loss) in (int, float) and math.isfinite(loss) for loss in losses):
-        raise ValueError("nll and nll_scaled are not numbers")
-    if type(content["temperature"]) not in (int, float):
-        raise ValueError("temperature is not a number")
-    return Calibration(checked_temperature(content["temperature"]), name, images, *map(float, losses))
+    temperature, *losses = (content[key] for key in ("temperature", "nll", "nll_scaled"))
+    if not all(type(value) is float and math.isfinite(value) for value in (temperature, *losses)):
+        raise ValueError("temperature, nll and nll_scaled are not decimal numbers")
+    return Calibration(checked_temperature(temperature), name, images, *losses)
