@@ -127,6 +127,8 @@ def test_a_run_of_given_images_is_calibrated_on_their_validation_images(tmp_path
     with pytest.raises(SettingError, match=r"data: must be what .*run was trained on"):
         calibrate(run, relabelled, "cpu", progress=quiet)
     assert calibrate(run, data, "cpu", progress=quiet).images == 20
+    table: Any = data.test
+    assert "data: must be" in refusal(lambda: calibrate(run, table, "cpu", progress=quiet))
 
 
 def test_changed_images_are_refused(image_folder: Path, tmp_path: Path, quiet: Progress) -> None:
@@ -167,6 +169,15 @@ def test_images_with_an_unprintable_name_give_a_record_that_can_be_read(
     found = calibrate(run, tmp_path / "a\x1b[2Jb", "cpu", progress=quiet)
     assert found.fitted_on == r"images of a\x1b[2Jb"
     assert read_calibration(Run(run)) == found
+
+
+def test_predictions_no_better_than_chance_give_the_highest_temperature_and_a_warning(
+    run: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = Outputs(torch.eye(10)[:6], torch.zeros(6), torch.arange(1, 7))
+    monkeypatch.setattr(module, "outputs_of", lambda *_: wrong)
+    assert calibrate(run, device="cpu", progress=quiet).temperature == pytest.approx(100, rel=1e-3)
+    assert "no better than chance; are the labels right?" in capsys.readouterr().err
 
 
 def test_no_temperature_is_fitted_to_images_that_are_all_classified_correctly(

@@ -25,7 +25,7 @@ from emoreg.stages.classifier import load_classifier
 from emoreg.stages.evaluate import read_labelled
 from emoreg.stages.leaks import count_trained_on, report_unchecked
 from emoreg.stages.target_images import load_target, parts_of
-from emoreg.suites.calibration import fit_temperature
+from emoreg.suites.calibration import MAX_TEMPERATURE, fit_temperature
 from emoreg.suites.subject import checksum_of, outputs_of, refuse_changed_images, refuse_other_images, target_of
 from emoreg.training.fabric import make_fabric, place, resolve_precision, scoring_settings
 
@@ -80,17 +80,17 @@ def _calibrate(
     classifier, classes = load_classifier(run, model)
     training = scoring_settings(recipe, run, device)
     fabric = make_fabric(training)
-    if data is None or isinstance(data, Target):
-        name, table = "validation images", _validation_images(run, recipe, classes, data)
-        images = load_target(table, recipe.target, training, fabric, progress)
-        refuse_changed_images(run, run.final, images, "validation")
-    else:
+    if isinstance(data, str | Path):
         table, source, is_own = read_labelled(run, recipe, data, classes, progress)
         if is_own:
             raise UserError(f"{data} holds the test images of {run.folder}, which must stay unseen: give other images")
         name = printable(f"images of {source}")
         images = load_target(table, recipe.target, training, fabric, progress)
         _refuse_training_images(run, images, name, progress)
+    else:
+        name, table = "validation images", _validation_images(run, recipe, classes, data)
+        images = load_target(table, recipe.target, training, fabric, progress)
+        refuse_changed_images(run, run.final, images, "validation")
 
     outputs = outputs_of(place(classifier, fabric).eval(), images, fabric)
     if outputs.accuracy == 1:
@@ -99,6 +99,11 @@ def _calibrate(
             "temperature and none is the best: give more labelled images (--data)"
         )
     temperature, z = fit_temperature(outputs.logits, outputs.labels), outputs.logits.double()
+    if temperature > 0.99 * MAX_TEMPERATURE:
+        progress.warn(
+            f"{run.folder.name}: the temperature is the highest, at which all classes are almost equally probable: the "
+            f"predictions for these {len(images):,} images are no better than chance; are the labels right?"
+        )
     nll, nll_scaled = (F.cross_entropy(logits, outputs.labels).item() for logits in (z, z / temperature))
     calibration = Calibration(temperature, name, len(images), nll, nll_scaled)
     where: dict[str, Any] = environment()
