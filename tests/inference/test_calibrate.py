@@ -127,8 +127,8 @@ def test_a_run_of_given_images_is_calibrated_on_their_validation_images(tmp_path
     with pytest.raises(SettingError, match=r"data: must be what .*run was trained on"):
         calibrate(run, relabelled, "cpu", progress=quiet)
     assert calibrate(run, data, "cpu", progress=quiet).images == 20
-    table: Any = data.test
-    assert "data: must be" in refusal(lambda: calibrate(run, table, "cpu", progress=quiet))
+    no_target: Any = table
+    assert "data: must be" in refusal(lambda: calibrate(run, no_target, "cpu", progress=quiet))
 
 
 def test_changed_images_are_refused(image_folder: Path, tmp_path: Path, quiet: Progress) -> None:

@@ -95,7 +95,7 @@ def answers_of(logits: Tensor, classes: tuple[str, ...], task: Task, temperature
         temperature: T that logits of a classification are divided by; None for none. The predicted classes are those
             without it, even where rounding makes two probabilities equal.
     """
-    tops: list[int] | None = None
+    tops: list[int | None] = [None] * len(logits)
     match task:
         case "classification":
             values = logits.float().softmax(dim=1)
@@ -106,8 +106,7 @@ def answers_of(logits: Tensor, classes: tuple[str, ...], task: Task, temperature
             values = logits.float().sigmoid()
         case "regression":
             values = logits.float()
-    rows = values.cpu().numpy()
-    return [Answer(row, classes, task, top) for row, top in zip(rows, tops or [None] * len(rows), strict=True)]
+    return [Answer(row, classes, task, top) for row, top in zip(values.cpu().numpy(), tops, strict=True)]
 
 
 def by_name(names: Sequence[str], values: NDArray[np.float32]) -> dict[str, float]:
