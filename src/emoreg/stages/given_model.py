@@ -115,7 +115,7 @@ def refuse_without(run: Run) -> None:
     if has_given_model(run):
         raise UserError(
             f"{run.folder} trained a model of your own, which no recipe can build: in Python pass model=, a classifier "
-            "built alike, to evaluate, export or load_run, whose result emoreg.predict takes"
+            "built alike, to evaluate, calibrate, export or load_run, whose result emoreg.predict takes"
         )
 
 
