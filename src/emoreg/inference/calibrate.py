@@ -55,8 +55,10 @@ def calibrate(
         The temperature, in [0.01, 100], the name and number of the images, and their NLL before and after.
 
     Raises:
-        UserError: the run is not finished, has no validation images, or does not predict classes; the images have
-            changed, are those that it was trained or tested on, or are all classified correctly.
+        UserError: the run is not finished, has no validation images, or does not predict classes; its folder cannot be
+            written; the images have changed, are those that it was trained or tested on, or are all classified
+            correctly.
+        FolderInUse: another process works on the run.
     """
     progress, run = progress or Progress(), open_run(run)
     recipe = run.recipe
