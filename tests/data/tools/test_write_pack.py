@@ -102,6 +102,18 @@ def test_stimuli_are_read_back_equal(space: EmotionSpace, tmp_path: Path, quiet:
     assert read_stimuli(StimuliSettings(**write_pack(given, tmp_path / "whole", progress=quiet)), 0).splits is None
 
 
+def test_images_are_named_by_their_rows_in_the_given_tables(tmp_path: Path, quiet: Progress) -> None:
+    root = str(
+        write_pack(stimuli_in(SPACE), tmp_path / "a", splits=["train", "val", "test"] * 8, progress=quiet)["root"]
+    )
+    stimuli = read_set("manifest", root)
+    assert [stimuli.name_of(row) for row in range(24)] == [f"manifest[{row}]" for row in range(24)]
+    target = read_set("folder", str(write_pack(a_target(), tmp_path / "b", progress=quiet)["root"]))
+    parts = (("train", 40), ("validation", 15), ("test", 20))
+    expected = [f"folder/{split}[{row}]" for split, count in parts for row in range(count)]
+    assert [target.name_of(row) for row in range(75)] == expected
+
+
 def test_images_of_another_size_are_resized_as_a_run_resizes_them(tmp_path: Path, quiet: Progress) -> None:
     wide = Table("mine", np.random.default_rng(0).integers(0, 256, (10, 12, 20, 3), np.uint8), np.arange(10) % 2)
     for fit in get_args(Fit):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -185,7 +186,10 @@ class Collection:
     checksum: str = ""
 
     def name_of(self, row: int) -> str:
-        """Name of one image relative to the root; for images without names, the set, the split and a number."""
+        """Name of one image relative to the root; for images without names, the set, the split and a number.
+
+        Stimuli without names are numbered as in their table, which has the images of all splits.
+        """
         if isinstance(self.images, PackedImages):
             return self.images.name(row)
         image = self.images[row]
@@ -193,10 +197,16 @@ class Collection:
             return image.name
         if isinstance(image, Item):
             return str(image)
-        if self.splits is None:
+        if self.splits is None or self.kind == "stimuli":
             return f"{self.name}[{row}]"
         split = self.splits[row]
-        return f"{self.name}/{split}[{row - int(np.argmax(self.splits == split))}]"
+        return f"{self.name}/{split}[{row - self._first_rows[split]}]"
+
+    @cached_property
+    def _first_rows(self) -> dict[str, int]:
+        """First row of each split of a target."""
+        splits, rows = np.unique(self.splits, return_index=True)
+        return dict(zip(splits.tolist(), rows.tolist(), strict=True))
 
 
 def kind_of(name: str, as_stimuli: bool = False) -> Kind:
