@@ -205,6 +205,8 @@ class Collection:
     @cached_property
     def _first_rows(self) -> dict[str, int]:
         """First row of each split of a target."""
+        if self.splits is None:
+            return {}
         splits, rows = np.unique(self.splits, return_index=True)
         return dict(zip(splits.tolist(), rows.tolist(), strict=True))
 
