@@ -1,8 +1,12 @@
-"""Images and labels that a user gives in Python, instead of the name of a set: checks, and a checksum."""
+"""Images and labels that a user gives in Python, instead of the name of a set: checks, and checksums."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from emoreg.config.contents import Contents
 from emoreg.data.fingerprint import contents_of_tables
@@ -40,3 +44,20 @@ def contents_of_given(images: Target | GivenStimuli) -> Contents | None:
         return contents_of_tables((images.train, images.test, images.validation), (images.task, *images.classes))
     table, space = images
     return contents_of_tables((table,), (space.kind, *space.names))
+
+
+def lines_on_shared(name: str, checksums: Mapping[str, NDArray[np.uint64]]) -> Iterator[str]:
+    """Lines on how many images of one part of a target are in another part too.
+
+    Args:
+        name: name of the target.
+        checksums: of the images of each part, training, validation and test; a part may be left out.
+    """
+    for part, other in (("test", "training"), ("validation", "training"), ("validation", "test")):
+        if part in checksums and other in checksums:
+            shared = int(np.isin(checksums[part], checksums[other]).sum())
+            if shared:
+                yield (
+                    f"{name}: {shared:,} of its {len(checksums[part]):,} {part} images are also among the {other} "
+                    "images: predictions for them say nothing about unseen images"
+                )

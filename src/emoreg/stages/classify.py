@@ -191,7 +191,7 @@ def _check_images(
     if context.is_leader and images.train.pixels is not None:  # a larger set would have to be read once more
         record_seen(run, [images.train], progress)
     if context.is_leader and given.data is not None:
-        report_shared(run, images.validation, test, progress)
+        report_shared(run, train.name, images.validation, test, progress)
     if test is None:
         return
     key = "encoder.experience" if given.model is None else "model"

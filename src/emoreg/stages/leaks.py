@@ -8,7 +8,6 @@ same images in two parts.
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from emoreg.config.schema import Fit
+from emoreg.data.fingerprint import checksums_of_pixels
+from emoreg.data.given import lines_on_shared
 from emoreg.data.images.files import MAX_ENTRIES
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.packed import PackedImages
@@ -44,21 +45,18 @@ class Seen:
 
 
 def checksums(images: ImageSet, progress: Progress) -> NDArray[np.uint64]:
-    """Return the 64-bit BLAKE2b checksum of each image's pixels (S, S, 3), in order, uint64 (N,).
-
-    Among a million different images, two share a checksum with a probability of 3e-8.
+    """Return the checksum of each image's pixels (S, S, 3), in order, uint64 (N,); see `checksums_of_pixels`.
 
     Args:
         images: on any device; a set too large to hold in memory is read once.
         progress: shows how many images are done.
     """
-    digests: list[bytes] = []
+    parts: list[NDArray[np.uint64]] = []
     with progress.task(f"checksums of {images.table.name}", len(images), "images") as advance:
         for pixels, _, _ in images.batches(torch.arange(len(images)), 512):
-            for image in pixels.permute(0, 2, 3, 1).cpu().contiguous().numpy():
-                digests.append(hashlib.blake2b(image, digest_size=CHECKSUM.itemsize).digest())
+            parts.append(checksums_of_pixels(pixels.permute(0, 2, 3, 1).cpu().contiguous().numpy()))
             advance(len(pixels))
-    return np.frombuffer(b"".join(digests), CHECKSUM).astype(np.uint64)
+    return np.concatenate(parts)
 
 
 def record_seen(run: Run, parts: Sequence[ImageSet], progress: Progress) -> None:
@@ -160,13 +158,14 @@ def refuse_leaks(
         )
 
 
-def report_shared(run: Run, validation: ImageSet | None, test: ImageSet | None, progress: Progress) -> None:
+def report_shared(run: Run, name: str, validation: ImageSet | None, test: ImageSet | None, progress: Progress) -> None:
     """Print how many images of one part of a target are in another part too, by their pixels.
 
     Parts that are too large to hold in memory are left out, as every image would have to be read once more.
 
     Args:
         run: of stage 2, with the record of its training images, if they are in memory.
+        name: name of the target.
         validation: its validation images, if it has any.
         test: its test images, if they are scored.
         progress: prints the lines.
@@ -179,12 +178,8 @@ def report_shared(run: Run, validation: ImageSet | None, test: ImageSet | None, 
     sums = {kind: checksums(part, progress) for kind, part in held.items()}
     if (seen := read_seen(run)) is not None:
         sums["training"] = seen.checksums
-    for kind, other in (("test", "training"), ("validation", "training"), ("validation", "test")):
-        if kind in sums and other in sums and (shared := int(np.isin(sums[kind], sums[other]).sum())):
-            progress.say(
-                f"{held[kind].table.name}: {shared:,} of its {len(held[kind]):,} {kind} images are also among the "
-                f"{other} images: predictions for them say nothing about unseen images"
-            )
+    for line in lines_on_shared(name, sums):
+        progress.say(line)
 
 
 def count_trained_on(run: Run, images: ImageSet, progress: Progress) -> int | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -112,6 +113,12 @@ def test_images_are_named_by_their_rows_in_the_given_tables(tmp_path: Path, quie
     parts = (("train", 40), ("validation", 15), ("test", 20))
     expected = [f"folder/{split}[{row}]" for split, count in parts for row in range(count)]
     assert [target.name_of(row) for row in range(75)] == expected
+
+
+def test_splits_may_be_a_column_of_a_table(tmp_path: Path, quiet: Progress) -> None:
+    splits = pd.Series(["train", "test"] * 12, index=range(100, 124))
+    settings = write_pack(stimuli_in(SPACE), tmp_path / "pack", splits=splits, progress=quiet)
+    assert read_stimuli(StimuliSettings(**settings), 0).splits == splits.tolist()
 
 
 def test_images_of_another_size_are_resized_as_a_run_resizes_them(tmp_path: Path, quiet: Progress) -> None:
@@ -279,6 +286,12 @@ def table_of(images: Any) -> Table:
         ),
         (a_target, {"splits": ["train"] * 40}, "splits: must be None for a target"),
         (lambda: stimuli_in(SPACE), {"splits": ["train"]}, "splits: must name the split of each of the 24 images, not"),
+        (
+            lambda: stimuli_in(SPACE),
+            {"splits": "train"},
+            "splits: must be a word for each of the 24 images, not 'train'",
+        ),
+        (lambda: stimuli_in(SPACE), {"splits": 3}, "splits: must be a word for each of the 24 images, not 3"),
         (lambda: stimuli_in(SPACE), {"splits": ["trian"] * 24}, "splits: no split 'trian', in row 0 (did you mean"),
         (lambda: stimuli_in(SPACE), {"splits": ["test"] * 24}, "splits: must have images to train on"),
         (a_target, {"image_size": 4}, "image_size: must be 8 to 8,192 pixels, not 4"),
@@ -313,6 +326,29 @@ def test_skipped_files_are_reported(
     settings = write_pack(given, tmp_path / "pack", 8, skip_unreadable=True, progress=quiet)
     assert "pack: skipped 1 unreadable images; the first: cannot decode" in "".join(capsys.readouterr())
     assert len(read_stimuli(StimuliSettings(**settings), 0).images) == 2
+
+
+def test_images_in_two_parts_and_classes_without_images_are_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given, names = a_target(), (*ODD_NAMES, "extra")
+    test, extra = given.train.take(range(8)), np.full(1, len(ODD_NAMES))
+    train = Table(
+        "mine", np.concatenate([stacked(given.train.images), pixels(1)]), np.append(given.train.labels, extra)
+    )
+    write_pack(Target(train, test, names), tmp_path / "pack", progress=Progress(details=False))
+    shown = "".join(capsys.readouterr())
+    assert "mine: 8 of its 8 test images are also among the training images" in shown
+    assert "leaves 1 of its classes without test images: extra" in shown
+    write_pack(a_target(), tmp_path / "other", progress=Progress(details=False))
+    assert "also among" not in "".join(capsys.readouterr())
+
+
+def test_values_that_may_not_be_learned_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = a_target("regression")
+    large = dataclasses.replace(given, train=dataclasses.replace(given.train, labels=given.train.labels * 100))
+    write_pack(large, tmp_path / "pack", progress=Progress(details=False))
+    assert "map them to about -1 to 1" in "".join(capsys.readouterr())
 
 
 def test_other_files_are_left_alone(tmp_path: Path, quiet: Progress) -> None:

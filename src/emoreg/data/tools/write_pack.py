@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ import yaml
 
 from emoreg.config.schema import LABELS_OF, Fit, StimuliSettings, TargetSettings
 from emoreg.config.setting_types import path_of, typed_value
-from emoreg.data.given import GivenStimuli, check_stimuli, contents_of_given
+from emoreg.data.fingerprint import checksums_of_pixels
+from emoreg.data.given import GivenStimuli, check_stimuli, contents_of_given, lines_on_shared
 from emoreg.data.images.names import SPLITS, Split
-from emoreg.data.images.packed import PackedImages
+from emoreg.data.images.packed import PackedImages, open_pack
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
-from emoreg.data.targets import compose_names
-from emoreg.data.targets.target import Target, check_target, require_two_classes
+from emoreg.data.targets import compose_names, with_notes_on_classes
+from emoreg.data.targets.target import Target, check_target, require_two_classes, scale_note
 from emoreg.data.tools.catalogue import Collection, collection_of_stimuli, collection_of_target
 from emoreg.data.tools.pack import pack_collection
 from emoreg.errors import SettingError, UserError, nearest
@@ -32,15 +33,16 @@ def write_pack(
     data: Target | GivenStimuli,
     out: Path | str,
     image_size: int | None = None,
-    splits: Sequence[str] | None = None,
+    splits: Iterable[str] | None = None,
     fit: Fit = "crop",
     skip_unreadable: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write your own images and labels to a folder that recipes, studies and commands read like any other set.
 
-    Nothing is lost: a run that reads the folder equals one that is given the same data in Python. Call it again to
-    resume an interrupted pack; a finished one of the same data is left as it is.
+    A run that reads the folder equals one that is given the same data in Python. Call it again to resume an interrupted
+    pack; a finished one of the same data is left as it is. Prints what may spoil a run on the data: images that are in
+    two parts of a target, classes without images in a part, values that are too large to be learned.
 
     Args:
         data: a target, for stage 2, or stimuli (a table and the space of its labels), for stage 1.
@@ -66,21 +68,28 @@ def write_pack(
             raise SettingError("splits", "must be None for a target, whose tables are its splits")
         check_target(data)
         require_two_classes(data)
-        collection = collection_of_target(TARGET, None, compose_names(data))
+        target = with_notes_on_classes(compose_names(data))
+        collection, notes = collection_of_target(TARGET, None, target), list(target.notes)
+        if scale := scale_note(target):
+            notes.append(scale)
         parts: list[Table | None] = [data.train, data.test, data.validation]
         section = "target"
     else:
         check_stimuli(data, "data")
         table, space = data
         stimuli = Stimuli(table.name, table.images, (Labels(space, table.labels),), _checked_splits(splits, table))
-        collection, parts = collection_of_stimuli(STIMULI, None, stimuli), [table]
+        collection, notes, parts = collection_of_stimuli(STIMULI, None, stimuli), [], [table]
         section = "stimuli"
     size = _side(parts) if image_size is None else typed_value(int, image_size, "image_size")
     settings = _settings(data, str(folder), size, fit)
+    progress.report_notes(notes)
     packed = pack_collection(_identified(collection, data), size, folder, skip_unreadable, progress, fit)
     if packed.left_out:
         first = packed.left_out[0]["reason"]
         progress.warn(f"{folder}: skipped {len(packed.left_out):,} unreadable images; the first: {first}")
+    if isinstance(data, Target):
+        for line in _shared(folder):
+            progress.say(line)
     written = yaml.safe_dump(settings, default_flow_style=True, sort_keys=False, width=math.inf, allow_unicode=True)
     progress.say(f"{folder}: {packed.images:,} images of {size}x{size} pixels; use it as {section}: {written.strip()}")
     return settings
@@ -90,6 +99,8 @@ def _checked_splits(splits: Any, table: Table) -> list[Split] | None:
     """The split of each image of a table in the library's words. SettingError for other words, or another number."""
     if splits is None:
         return None
+    if isinstance(splits, str) or not isinstance(splits, Iterable):
+        raise SettingError("splits", f"must be a word for each of the {len(table):,} images, not {splits!r}")
     words = [str(word).lower() for word in splits]
     if len(words) != len(table):
         raise SettingError("splits", f"must name the split of each of the {len(table):,} images, not of {len(words):,}")
@@ -127,6 +138,16 @@ def _settings(data: Target | GivenStimuli, root: str, size: int, fit: Fit) -> di
     settings = {"name": checked.name, "root": root, "image_size": checked.image_size}
     optional = {name: getattr(checked, name) for name in ("labels", "fit")}
     return settings | {name: value for name, value in optional.items() if value != getattr(type(checked), name)}
+
+
+def _shared(folder: Path) -> Iterator[str]:
+    """Lines on the images of a packed target that are in two of its parts."""
+    pack = open_pack(folder, "target")
+    parts = {"training": "train", "validation": "validation", "test": "test"}
+    checksums = checksums_of_pixels(pack.images)
+    yield from lines_on_shared(
+        pack.title, {part: sums for part, split in parts.items() if len(sums := checksums[pack.splits == split])}
+    )
 
 
 def _identified(collection: Collection, data: Target | GivenStimuli) -> Collection:
