@@ -322,7 +322,7 @@ def test_skipped_files_are_reported(
         write_image(tmp_path / "files" / f"{number}.png")
     (tmp_path / "files" / "1.png").write_bytes(b"broken")
     given = Table("mine", list_files(tmp_path / "files"), np.zeros((3, 2), np.float32)), SPACE
-    assert "1.png: not an image" in refusal(lambda: write_pack(given, tmp_path / "pack", 8, progress=quiet))
+    assert "in Python skip_unreadable=True" in refusal(lambda: write_pack(given, tmp_path / "pack", 8, progress=quiet))
     settings = write_pack(given, tmp_path / "pack", 8, skip_unreadable=True, progress=quiet)
     assert "pack: skipped 1 unreadable images; the first: cannot decode" in "".join(capsys.readouterr())
     assert len(read_stimuli(StimuliSettings(**settings), 0).images) == 2
@@ -340,6 +340,8 @@ def test_images_in_two_parts_and_classes_without_images_are_reported(
     shown = "".join(capsys.readouterr())
     assert "mine: 8 of its 8 test images are also among the training images" in shown
     assert "leaves 1 of its classes without test images: extra" in shown
+    write_pack(Target(train, test, names), tmp_path / "pack", progress=Progress(details=False))
+    assert "also among" not in "".join(capsys.readouterr())  # a finished pack is not read again
     write_pack(a_target(), tmp_path / "other", progress=Progress(details=False))
     assert "also among" not in "".join(capsys.readouterr())
 

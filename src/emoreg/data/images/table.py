@@ -157,7 +157,11 @@ def _scaled(images: str) -> str:
 _LABEL_ADVICE = (
     ("iub", 1, "give labels.astype(numpy.int64)"),
     ("iub", 2, "for one class per image, a 1 in each row, give labels.argmax(1); else labels.astype(numpy.float32)"),
-    ("f", 1, "for a single dimension give labels[:, None].astype(numpy.float32)"),
+    (
+        "f",
+        1,
+        "for one value per image give labels[:, None].astype(numpy.float32), for classes labels.astype(numpy.int64)",
+    ),
     ("f", 2, "give labels.astype(numpy.float32)"),
     ("UOS", 1, "numpy.unique(labels, return_inverse=True) gives the names of the classes and their indices"),
 )

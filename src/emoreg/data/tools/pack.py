@@ -173,7 +173,8 @@ def _fill(store: _Store, collection: Collection, names: NDArray[np.str_], progre
                 for row, (result, length) in zip(rows, results, strict=True):
                     if isinstance(result, UserError) and not store.skip_unreadable:
                         raise UserError(
-                            f"{result} (--skip-unreadable skips such images; run the command again to resume)"
+                            f"{result} (--skip-unreadable skips such images, in Python skip_unreadable=True; "
+                            "run the command again to resume)"
                         )
                     if isinstance(result, UserError):
                         store.leave_out(row, str(names[row]), str(result))

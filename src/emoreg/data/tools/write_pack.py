@@ -87,7 +87,7 @@ def write_pack(
     if packed.left_out:
         first = packed.left_out[0]["reason"]
         progress.warn(f"{folder}: skipped {len(packed.left_out):,} unreadable images; the first: {first}")
-    if isinstance(data, Target):
+    if isinstance(data, Target) and packed.seconds is not None:  # else reported by the call that finished the pack
         for line in _shared(folder):
             progress.say(line)
     written = yaml.safe_dump(settings, default_flow_style=True, sort_keys=False, width=math.inf, allow_unicode=True)
