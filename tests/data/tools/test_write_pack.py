@@ -190,6 +190,17 @@ def test_an_interrupted_pack_is_resumed_by_the_same_call(
     assert len(read_target(unfinished).train) == 40
 
 
+def test_an_unfinished_pack_of_other_images_is_replaced(
+    tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(packing, "_finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        write_pack(a_target(), tmp_path / "pack", progress=quiet)
+    other = a_target(seed=1)
+    read = read_target(TargetSettings(**write_pack(other, tmp_path / "pack", progress=quiet)))
+    np.testing.assert_array_equal(stacked(read.train.images), other.train.images)
+
+
 def test_the_disk_may_fill_up(tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
