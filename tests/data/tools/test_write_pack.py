@@ -364,6 +364,19 @@ def test_values_that_may_not_be_learned_are_reported(tmp_path: Path, capsys: pyt
     assert "map them to about -1 to 1" in "".join(capsys.readouterr())
 
 
+def test_a_target_without_readable_training_images_is_refused(
+    tmp_path: Path, write_image: Callable[..., Path], quiet: Progress
+) -> None:
+    for number in range(4):
+        write_image(tmp_path / "files" / f"{number}.png")
+    for number in range(2):
+        (tmp_path / "files" / f"{number}.png").write_bytes(b"broken")
+    table = Table("mine", list_files(tmp_path / "files"), np.arange(4) % 2)
+    given = Target(table.take([0, 1]), table.take([2, 3]), ("a", "b"))
+    message = refusal(lambda: write_pack(given, tmp_path / "pack", 8, skip_unreadable=True, progress=quiet))
+    assert message.startswith("folder: none of its train images can be decoded; cannot decode")
+
+
 def test_other_files_are_left_alone(tmp_path: Path, quiet: Progress) -> None:
     (tmp_path / "letter.txt").write_text("dear")
     assert "is not empty and holds no pack" in refusal(lambda: write_pack(a_target(), tmp_path, progress=quiet))

@@ -324,6 +324,10 @@ def _finish(store: _Store, collection: Collection, names: NDArray[np.str_]) -> d
         raise UserError(
             f"{collection.name}: none of {len(names)} images can be decoded; {store.unreadable[0]['reason']}"
         )
+    if collection.kind == "target" and collection.splits is not None:
+        for split in np.setdiff1d(collection.splits, collection.splits[kept]):  # no run could read such a pack
+            reason = store.unreadable[0]["reason"]
+            raise UserError(f"{collection.name}: none of its {split} images can be decoded; {reason}")
     if len(kept) < len(names):
         store.truncate(len(kept))
     folder = store.folder
