@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 import emoreg
@@ -45,3 +47,9 @@ def test_the_extra_all_has_every_extra_and_dev_includes_it() -> None:
     of_users = extras.keys() - {"all", "docs", "test", "dev"}
     assert set(re.findall(r"\w+", everything)) - {"emoreg"} == of_users == MODULES.keys()
     assert "emoreg[all,docs,test]" in extras["dev"]
+
+
+def test_a_test_that_is_not_marked_extra_can_import_none() -> None:
+    for name in (name for names in MODULES.values() for name in names):
+        with pytest.raises(ImportError):
+            importlib.import_module(name)
