@@ -81,6 +81,7 @@ def test_experience_left(runs: Path, tmp_path: Path) -> None:
     assert before == pytest.approx(stage_1, abs=1e-5) and after["loss"] != before["loss"]
 
 
+@pytest.mark.slow
 def test_time_to_accuracy(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("edition: 2\nbackbone: {name: resnet8}\ntarget: {limit: 60}\n")
