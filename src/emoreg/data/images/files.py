@@ -35,8 +35,8 @@ MAX_OPEN_ZIPS = 8  # the most recently used stay open
 ARRAYS = (".npy", ".npz")  # of NumPy; the second is a zip
 
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-# NotImplementedError comes from zipfile, for archives of a later version of the format or with strong encryption.
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError)
+# A RuntimeError, or a subclass of it, is zipfile's for archives that are encrypted or of a later version of the format.
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, RuntimeError)
 
 
 @functools.cache
@@ -94,7 +94,7 @@ class File:
                 self._check_size(path.stat().st_size)
                 return read_bounded(path, MAX_FILE_BYTES)
             return self._read_from_zip()
-        except (OSError, ValueError, KeyError, EOFError, RuntimeError, *_ZIP_ERRORS) as error:
+        except (OSError, ValueError, KeyError, EOFError, *_ZIP_ERRORS) as error:
             raise UserError(f"cannot read {self}: {_reason(error)}") from None
 
     def size(self) -> int:
