@@ -29,7 +29,7 @@ def test_a_pilots_table_provides_its_numbers(capsys: pytest.CaptureFixture[str],
     write_results(tmp_path / "pilot.parquet", table.reindex(columns=[*dict.fromkeys([*IDENTITY, *table])]))
     assert main(["power", str(tmp_path / "pilot.parquet"), "--seeds", "8"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "digits, resnet8" in shown and "hours of" in shown and "from 5 seeds" in shown
+    assert "digits, resnet8" in shown and "hours of" in shown and "from 35 runs (24 degrees of freedom)" in shown
 
 
 def test_a_cell_whose_seeds_agree_does_not_hide_the_others(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_a_cell_whose_seeds_agree_does_not_hide_the_others(capsys: pytest.Captur
     table.write_text("\n".join(["arm,seed,accuracy,target", *rows]) + "\n")
     assert main(["power", str(table), "--seeds", "8"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "cifar10, unnamed backbone: the arms differ alike in all 3 seeds" in shown and "Spread: 1.00 points" in shown
+    assert "cifar10, unnamed backbone: the arms differ alike in all seeds" in shown and "Spread: 1.00 points" in shown
     table.write_text("\n".join(["arm,seed,accuracy,target", *rows[:6]]) + "\n")
     assert main(["power", str(table), "--seeds", "8"]) == 2
     assert "unnamed backbone: the arms differ alike" in capsys.readouterr().err

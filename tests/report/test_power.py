@@ -86,7 +86,65 @@ def test_the_spread_of_a_pilot_is_that_of_its_differences() -> None:
     (spread,) = spreads_of(study(arms(0.92, 0.90), seeds=50, target="digits", backbone="resnet8"))
     assert spread.sd == pytest.approx(100 * SD * math.sqrt(2), rel=0.1)
     assert spread.sd < spread.sd_safe < 1.1 * spread.sd
-    assert (spread.label, spread.seeds, spread.arms, spread.image_sd) == ("digits, resnet8", 50, 1, 0)
+    assert (spread.label, spread.arms, spread.image_sd) == ("digits, resnet8", 1, 0)
+    assert (spread.runs, spread.freedom) == (7 * 50, 6 * 49)
+
+
+def test_with_the_same_seeds_in_every_arm_it_is_that_of_the_table_without_the_means_of_arms_and_seeds() -> None:
+    pilot = study(arms(0.92, 0.90), seeds=5).query("mode == 'learned'")
+    (spread,) = spreads_of(pilot)
+    table = pilot.pivot(index="experience", columns="seed", values="accuracy").to_numpy()
+    rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
+    assert spread.freedom == (6 - 1) * (5 - 1)
+    assert spread.sd == pytest.approx(100 * math.sqrt(2 * (rest**2).sum() / spread.freedom), rel=1e-9)
+
+
+def test_arms_with_other_seeds_count_for_what_they_have_in_common() -> None:
+    pair = study({("learned", "affect"): 0.92, ("none", None): 0.9}, seeds=9)
+    longer = study({("none", None): 0.9}, seeds=range(9, 30), rng=1)
+    (spread,) = spreads_of(pd.concat([pair, longer], ignore_index=True))
+    accuracy = pair.pivot(index="seed", columns="mode", values="accuracy")
+    assert spread.sd == pytest.approx(100 * (accuracy["learned"] - accuracy["none"]).std())
+    assert spread.freedom == 8
+
+
+def test_arms_without_a_common_seed_estimate_one_spread_together() -> None:
+    early = study({("learned", "affect"): 0.92, ("none", None): 0.9}, seeds=9)
+    late = study({("learned", "fresh"): 0.8, ("learned", "shuffled"): 0.7}, seeds=range(9, 13), rng=1)
+    first, second, both = (spreads_of(table)[0] for table in (early, late, pd.concat([early, late], ignore_index=True)))
+    assert both.freedom == first.freedom + second.freedom == 8 + 3
+    assert both.sd == pytest.approx(math.sqrt((8 * first.sd**2 + 3 * second.sd**2) / 11))
+
+
+def test_a_young_arm_leaves_the_spread_of_the_others() -> None:
+    pilot = study(arms(0.92, 0.90), seeds=12)
+    young = study({("fixed", "affect"): 0.91}, seeds=2, rng=1)
+    (spread,) = spreads_of(with_answers(pd.concat([pilot, young], ignore_index=True)))
+    (before,) = spreads_of(with_answers(pilot))
+    assert spread.freedom == before.freedom + 1
+    assert spread.sd == pytest.approx(before.sd, rel=0.05)
+    assert before.image_sd > 0 and spread.image_sd > 0
+
+
+def test_a_run_that_variants_share_counts_once() -> None:
+    own = [study({("learned", "affect"): 0.92}, rng=rng, variant=name) for rng, name in enumerate("ab")]
+    shared = study({("learned", twin): 0.9 for twin in ("fresh", "shuffled", "moments")}, rng=2)
+    backbone = study({("none", None): 0.9}, rng=3)
+    once = pd.concat([*own, shared.assign(variant="a"), backbone], ignore_index=True)
+    once = with_answers(once.assign(id=[f"run-{row}" for row in range(len(once))], status="finished", seconds=9.0))
+    again = once[once["experience"].isin(["fresh", "shuffled", "moments"])].assign(variant="b")
+    table = pd.concat([once, again], ignore_index=True)
+    assert spreads_of(table) == spreads_of(once)
+    assert training_hours(table, 8) == training_hours(once, 8)
+
+
+def test_a_run_that_variants_share_and_that_collapsed_is_counted_once() -> None:
+    pilot = study(arms(0.92, 0.90), classes=10, variant="a")
+    pilot = pilot.assign(id=[f"run-{row}" for row in range(len(pilot))])
+    pilot.loc[pilot["id"] == "run-9", "accuracy"] = 0.1
+    again = pilot[pilot["experience"] == "fresh"].assign(variant="b")
+    (spread,) = spreads_of(pd.concat([pilot, again], ignore_index=True))
+    assert spread.collapsed == 1
 
 
 def test_what_all_arms_share_does_not_count_as_spread() -> None:
@@ -132,7 +190,7 @@ def test_a_pilot_whose_seeds_agree_gives_no_power() -> None:
     message = refusal(lambda: power_table(spread, 0.5, [8]))
     assert (
         message.startswith("pets")
-        and "the arms differ alike in all 2 seeds of the pilot" in message
+        and "the arms differ alike in all seeds of the pilot" in message
         and "--sd" in message
     )
 
@@ -143,7 +201,7 @@ def test_runs_that_collapsed_are_left_out_of_the_spread_and_counted(accuracy: fl
     is_lost = (pilot["experience"] == "shuffled") & pilot["seed"].isin([2, 3])
     (spread,) = spreads_of(pilot.assign(accuracy=pilot["accuracy"].mask(is_lost, accuracy)))
     (sound,) = spreads_of(pilot[~is_lost])
-    assert (spread.collapsed, spread.seeds) == (2, 6)
+    assert (spread.collapsed, spread.runs) == (2, 7 * 8 - 2)
     assert dataclasses.replace(spread, collapsed=0) == sound
 
 
@@ -151,7 +209,7 @@ def test_an_arm_that_always_collapses_does_not_hide_the_spread_of_the_others() -
     pilot = study(arms(0.92, 0.90), classes=10)
     is_lost = pilot["experience"] == "moments"
     (spread,) = spreads_of(pilot.assign(accuracy=pilot["accuracy"].mask(is_lost, 0.1)))
-    assert (spread.collapsed, spread.seeds) == (8, 8)
+    assert (spread.collapsed, spread.runs) == (8, 6 * 8)
 
 
 def test_a_spread_that_is_not_finite_has_no_power() -> None:
@@ -194,10 +252,10 @@ def test_the_table_has_a_row_for_each_number_of_seeds_and_says_what_is_enough() 
 
 
 def test_with_a_pilot_the_table_plans_with_the_upper_limit_of_the_spread() -> None:
-    spread = Spread(sd=0.4, sd_safe=0.7, arms=3, label="digits, resnet8", seeds=5)
+    spread = Spread(sd=0.4, sd_safe=0.7, arms=3, label="digits, resnet8", runs=35, freedom=24)
     text = printed(power_table(spread, 0.5, [8], looks=[4]))
     assert "digits, resnet8" in text
-    assert "from 5 seeds; at most 0.70 with 80 % confidence" in text
+    assert "from 35 runs (24 degrees of freedom); at most 0.70 with 80 % confidence" in text
     assert "none of them" in text
     assert "0.025 / 3" in text and "looks after 4 seeds" in text
     found, safe = simulate_power(spread, 0.5, [8], [4])[0]
@@ -205,9 +263,9 @@ def test_with_a_pilot_the_table_plans_with_the_upper_limit_of_the_spread() -> No
 
 
 def test_the_table_says_how_many_runs_of_the_pilot_collapsed() -> None:
-    text = printed(power_table(Spread(sd=0.4, sd_safe=0.7, seeds=5, collapsed=1), 0.5, [8]))
+    text = printed(power_table(Spread(sd=0.4, sd_safe=0.7, runs=35, freedom=24, collapsed=1), 0.5, [8]))
     assert "One run of the pilot collapsed and is not in the spread." in text
-    assert "collapsed" not in printed(power_table(Spread(sd=0.4, sd_safe=0.7, seeds=5), 0.5, [8]))
+    assert "collapsed" not in printed(power_table(Spread(sd=0.4, sd_safe=0.7, runs=35, freedom=24), 0.5, [8]))
 
 
 def test_the_bootstrap_needs_little_more_than_a_paired_t_test() -> None:

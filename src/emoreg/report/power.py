@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -13,12 +13,13 @@ import numpy as np
 from emoreg.errors import UserError
 from emoreg.report.contrast_kinds import LABEL_TWINS
 from emoreg.report.contrast_plan import BACKBONE
+from emoreg.report.contrast_sizes import rows_of
 from emoreg.report.looks import nominal_levels
 from emoreg.report.read_runs import read_runs
 from emoreg.report.run_frame import TWINS, Arm, Cell, Runs, variance_of_images
 from emoreg.report.statistics import LEVEL, TIE, p_above, smallest_tail
 from emoreg.study.arms import REGULATED
-from emoreg.study.columns import RunStatus
+from emoreg.study.columns import RunStatus, each_once
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +41,8 @@ class Spread:
         image_sd: standard deviation that the choice of test images adds to a mean difference; 0 if it is not known.
         arms: number of regulated arms in the family.
         label: the cell, such as "cifar10, resnet20"; empty if the user gave the spread.
-        seeds: number of seeds of the pilot; 0 if the user gave the spread.
+        runs: number of runs of the pilot that it is estimated from; 0 if the user gave the spread.
+        freedom: degrees of freedom of that estimate.
         collapsed: number of runs of the pilot that collapsed and are left out.
     """
 
@@ -49,7 +51,8 @@ class Spread:
     image_sd: float = 0.0
     arms: int = 1
     label: str = ""
-    seeds: int = 0
+    runs: int = 0
+    freedom: int = 0
     collapsed: int = 0
 
 
@@ -67,15 +70,16 @@ class Power:
 def spreads_of(table: pd.DataFrame) -> list[Spread]:
     """The spread of each target and backbone of a pilot.
 
-    It is estimated from Backbone, the regulated arms and their twins on the seeds that all of them have: the residuals
-    of the table of arms × seeds after subtracting both means, times √2 for a difference. All arms are assumed to vary
-    alike. Collapsed runs count as missing: a contrast with one is not tested, so they do not affect any test.
+    It is estimated from all runs of Backbone, the regulated arms and their twins, each once: the residuals of additive
+    effects of arms and seeds (least squares, because arms may have different seeds), times √2 for a difference. All
+    arms are assumed to vary alike. Collapsed runs count as missing: a contrast with one is not tested, so they do not
+    affect any test.
 
     Args:
         table: results as for `contrasts.analyse`.
 
     Raises:
-        UserError: no cell has two arms with two seeds in common.
+        UserError: no cell has two arms with two seeds in common, or other runs that leave a degree of freedom.
     """
     runs = read_runs(table)
     spreads = [spread for cell in runs.cells if (spread := spread_of(runs, cell)) is not None]
@@ -88,7 +92,7 @@ def spreads_of(table: pd.DataFrame) -> list[Spread]:
 
 
 def spread_of(runs: Runs, cell: Cell, among: Collection[int] | None = None) -> Spread | None:
-    """The spread of a cell; None if it does not have two arms with two seeds in common.
+    """The spread of a cell; None if its runs leave no degree of freedom; two arms with two seeds in common leave one.
 
     Args:
         runs: runs of this and other cells.
@@ -97,27 +101,38 @@ def spread_of(runs: Runs, cell: Cell, among: Collection[int] | None = None) -> S
     """
     from scipy import stats
 
-    used = [
-        {seed: row for seed, row in by_seed.items() if among is None or seed in among}
-        for arm, by_seed in runs.cells[cell].items()
-        if arm == BACKBONE or arm.mode in REGULATED
-    ]
+    used = _each_run_once(runs, cell, among)
     collapsed = sum(int(runs.is_collapsed[row]) for by_seed in used for row in by_seed.values())
-    sound = [{seed: row for seed, row in by_seed.items() if not runs.is_collapsed[row]} for by_seed in used]
-    arms = [by_seed for by_seed in sound if len(by_seed) > 1]
-    seeds = sorted(set.intersection(*map(set, arms))) if arms else []
-    if len(arms) < 2 or len(seeds) < 2:
+    arms = [{seed: row for seed, row in by_seed.items() if not runs.is_collapsed[row]} for by_seed in used]
+    places = [(arm, seed, row) for arm, by_seed in enumerate(arms) for seed, row in by_seed.items()]
+    if not places:
         return None
-    rows = [tuple(by_seed[seed] for seed in seeds) for by_seed in arms]
-    scores = runs.scores[np.array(rows)]
-    rest = scores - scores.mean(axis=0) - scores.mean(axis=1, keepdims=True) + scores.mean()
-    freedom = (len(arms) - 1) * (len(seeds) - 1)
+    of_arm, of_seed, rows = np.array(places).T
+    effects = np.hstack([np.equal.outer(number, np.unique(number)) for number in (of_arm, of_seed)]).astype(float)
+    scores = runs.scores[rows]
+    fitted, _, rank, _ = np.linalg.lstsq(effects, scores, rcond=None)
+    freedom = len(rows) - int(rank)
+    if not freedom:
+        return None
+    rest = scores - effects @ fitted
     sd = 100 * math.sqrt(2 * float((rest**2).sum()) / freedom)
     sd_safe = sd * math.sqrt(freedom / stats.chi2.ppf(1 - SAFE, freedom))
-    image_sd = 100 * math.sqrt(_image_variance(runs, rows))
+    image_sd = 100 * math.sqrt(_image_variance(runs, arms))
     planned = sum(arm.is_regulated for arm in runs.planned[cell])
     label = ", ".join(part for part in (cell.target, cell.backbone) if part)
-    return Spread(sd, sd_safe, image_sd, max(1, planned), label, len(seeds), collapsed)
+    return Spread(sd, sd_safe, image_sd, max(1, planned), label, len(rows), freedom, collapsed)
+
+
+def _each_run_once(runs: Runs, cell: Cell, among: Collection[int] | None) -> list[dict[int, int]]:
+    """Rows by seed of Backbone, the regulated arms and their twins; a run that variants share is left to the first."""
+    known: set[str] = set()
+    arms = []
+    for arm, by_seed in runs.cells[cell].items():
+        if arm == BACKBONE or arm.mode in REGULATED:
+            used = {seed: row for seed, row in by_seed.items() if among is None or seed in among}
+            arms.append({seed: row for seed, row in used.items() if runs.ids[row] not in known})
+            known |= {name for row in used.values() if (name := runs.ids[row]) is not None}
+    return arms
 
 
 def given_spread(sd: float, correlation: float = 0.0) -> Spread:
@@ -166,7 +181,7 @@ def without_spread(spread: Spread) -> str | None:
         return None
     where = f"{spread.label}: " if spread.label else ""
     return (
-        f"{where}the arms differ alike in all {spread.seeds} seeds of the pilot, so there is no spread to plan with: "
+        f"{where}the arms differ alike in all seeds of the pilot, so there is no spread to plan with: "
         "run more of them, score more test images, or give --sd"
     )
 
@@ -211,19 +226,23 @@ def _powers(spread: Spread, effect: float, seeds: int, looks: tuple[int, ...], s
     return sure, safe
 
 
-def _image_variance(runs: Runs, rows: Sequence[tuple[int, ...]]) -> float:
+def _image_variance(runs: Runs, arms: Sequence[Mapping[int, int]]) -> float:
     """The variance that test images add to a difference, mean over pairs of arms; 0 if it is not known."""
-    pairs = [variance_of_images(runs, one, other) for one, other in combinations(rows, 2)]
-    known = [variance for variance, images in pairs if images]
+    known = []
+    for one, other in combinations(arms, 2):
+        seeds = [seed for seed in one if seed in other]
+        variance, images = variance_of_images(runs, rows_of(one, seeds), rows_of(other, seeds))
+        if images and len(seeds) > 1:
+            known.append(variance)
     return float(np.mean(known)) if known else 0.0
 
 
 def training_hours(table: pd.DataFrame, seeds: int) -> float:
     """Training time of a whole study, both stages, with this many seeds, one run at a time.
 
-    It uses the mean time over the finished seeds of each kind of run and ignores kinds without any. NaN if no time is
-    known.
+    It uses the mean time over the finished seeds of each kind of run and ignores kinds without any. A run that variants
+    share counts once. NaN if no time is known.
     """
-    done = table[table["status"] == RunStatus.FINISHED]
+    done = each_once(table[table["status"] == RunStatus.FINISHED])
     kinds = done.groupby([name for name in KINDS if name in done], dropna=False)
     return float(kinds["seconds"].mean().sum(min_count=1)) * seeds / 3600

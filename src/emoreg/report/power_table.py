@@ -33,7 +33,7 @@ def power_table(
         pilot: table of results to estimate training hours from; None without one.
     """
     powers = simulate_power(spread, effect, sorted(set(seeds)), looks)
-    is_estimated = spread.seeds > 0
+    is_estimated = spread.runs > 0
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
     per_seed = math.nan if pilot is None else training_hours(pilot, 1)
     hours = [] if math.isnan(per_seed) else ["hours of\ntraining"]
@@ -47,7 +47,10 @@ def power_table(
         f"{name} {next((str(safe.seeds) for _, safe in powers if getattr(safe, kind) >= WANTED), 'none of them')}"
         for kind, name in CONTRASTS.items()
     ]
-    safe_spread = f", from {spread.seeds} seeds; at most {spread.sd_safe:.2f} with 80 % confidence, in parentheses"
+    safe_spread = (
+        f", from {count(spread.runs, 'run')} ({count(spread.freedom, 'degree')} of freedom); at most "
+        f"{spread.sd_safe:.2f} with 80 % confidence, in parentheses"
+    )
     lines = [
         f"Probability of finding an effect of {effect:g} points, in {STUDIES:,} simulated studies tested as in the "
         "report: against three twins for the label effect and five for emotion, all equally good.",

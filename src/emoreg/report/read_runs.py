@@ -43,7 +43,8 @@ def read_runs(frame: pd.DataFrame | ArrowFrame, places: Sequence[str] | None = N
             `validation_accuracy`); `planned_seeds`, `first_seed`, `looks`; `classes` (names, or their number);
             `correct` or `test_correct` (right or wrong per test image, as truth values or packed by numpy.packbits),
             `checksum` or `test_checksum`; `test_loss`; `train_accuracy_non_emotional`, `train_accuracy_emotional` (or
-            of the other outcomes); `device`, `precision` (or `env.device`, `env.precision`) and `edition`.
+            of the other outcomes); `device`, `precision` (or `env.device`, `env.precision`) and `edition`; `id`, the
+            same in every row of a run that variants share.
         places: where each row is, for messages, such as "results.csv, row 3". None for a study's table.
 
     Raises:
@@ -91,6 +92,7 @@ def read_runs(frame: pd.DataFrame | ArrowFrame, places: Sequence[str] | None = N
         facts={name: _values(frame, name, f"env.{name}") for name in ("device", "precision", "edition")},
         correct=_values(frame, "correct", "test_correct"),
         checksum=_values(frame, "checksum", "test_checksum"),
+        ids=_texts(frame, "id"),
     )
 
 

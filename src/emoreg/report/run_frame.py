@@ -89,6 +89,7 @@ class Runs:
     facts: Mapping[str, Sequence[Any]]  # should not differ within a contrast: device, precision, edition
     correct: Sequence[Any]  # right or wrong per test image
     checksum: Sequence[Any]  # of the test images
+    ids: Sequence[str | None]  # a run that variants share has a row for each of them; None if unknown
     bounds: tuple[float, float] | None = None  # range of the scores; None for that of the outcomes
     _cache: dict[tuple[int, ...], Correct | None] = field(default_factory=dict)
 
