@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from emoreg.report.collapse import Frequency, collapsed, starved
+from emoreg.report.collapse import Frequency, collapsed, is_starved, starved
 from emoreg.report.read_runs import collapse_threshold, read_runs
 from report.study_rows import study
 
@@ -50,6 +50,15 @@ def test_a_branch_under_half_of_the_other_has_starved() -> None:
     assert (regulated.runs, regulated.count) == (3, 1)
     assert plain.runs == 0
     assert math.isnan(plain.low)
+
+
+@pytest.mark.parametrize(
+    ("weaker", "stronger", "has_starved"), [(0.2, 0.5, True), (-0.1, 0.2, True), (-0.03, -0.02, False), (0, 0, False)]
+)
+def test_without_a_branch_that_learned_something_none_has_starved(
+    weaker: float, stronger: float, has_starved: bool
+) -> None:
+    assert is_starved(weaker, stronger) == has_starved
 
 
 def test_a_run_that_diverged_in_a_study_counts_as_collapsed() -> None:

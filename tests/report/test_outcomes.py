@@ -62,6 +62,12 @@ def test_a_branch_with_less_than_half_the_concordance_has_starved() -> None:
     assert set(read_runs(table).starved) == {"emotional"}
 
 
+def test_of_two_branches_that_learned_nothing_none_has_starved() -> None:
+    table = rated()
+    table["train_ccc_non_emotional"], table["train_ccc_emotional"] = -0.01, -0.011
+    assert set(read_runs(table).starved) == {""}
+
+
 def test_the_page_and_the_tables_name_the_outcome(tmp_path: Path) -> None:
     table = pd.concat([rated(), results(stage_1("affect", [0.3] * 5))], ignore_index=True)
     analysis = analysis_of("ratings", table)

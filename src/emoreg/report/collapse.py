@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from emoreg.report.run_frame import Runs
 
+STARVED = 0.5  # share of the better branch's outcome
+
 
 @dataclass(frozen=True)
 class Frequency:
@@ -27,6 +29,11 @@ def collapsed(runs: Runs, rows: Iterable[int]) -> Frequency:
 def starved(runs: Runs, rows: Iterable[int]) -> Frequency:
     """How many of these runs have a starved branch, among those in which both branches were measured alone."""
     return _frequency([runs.starved[row] != "" for row in rows if runs.starved[row] is not None])
+
+
+def is_starved(weaker: float, stronger: float) -> bool:
+    """Whether a branch has starved, from the outcomes of both alone; no branch has if neither learned anything."""
+    return stronger > 0 and weaker < STARVED * stronger
 
 
 def _frequency(events: list[bool]) -> Frequency:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from emoreg.config.outcomes import ACCURACY, OUTCOMES, Outcome
 from emoreg.errors import UserError, nearest
 from emoreg.report.arm_names import arm_of, mode_named
+from emoreg.report.collapse import is_starved
 from emoreg.report.run_frame import CONFIRMATION, EXPLORATION, Arm, Cell, Plan, Runs
 from emoreg.study.columns import BYTES, RunStatus, type_of
 from emoreg.study.conform import decoded, from_text
@@ -270,7 +271,7 @@ def _starved(frame: pd.DataFrame, outcomes: Sequence[Outcome]) -> list[str | Non
             starved.append(None)
         else:
             weaker = int(np.argmin(values))
-            starved.append(branches[weaker] if values[weaker] < values[1 - weaker] / 2 else "")
+            starved.append(branches[weaker] if is_starved(values[weaker], values[1 - weaker]) else "")
     return starved
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 
 from emoreg.report.analysis import Analysis, ArmResult
-from emoreg.report.collapse import Frequency
+from emoreg.report.collapse import Frequency, is_starved
 from emoreg.report.formatting import count, listed, percent
 
 STUCK = 0.02  # a mean λ this close to 0 or 1 balances nothing
-STARVED = 0.5  # share of the stronger response's outcome, as for `run_frame.Runs.starved`
 
 
 def named(analysis: Analysis) -> list[tuple[str, ArmResult]]:
@@ -38,7 +37,7 @@ def starved(analysis: Analysis) -> list[str]:
         if arm.responses is not None and not arm.starved.runs:
             pairs = list(zip(*(response.values for response in arm.responses), strict=True))
             weaker, stronger = (math.fsum(map(pick, pairs)) / len(pairs) for pick in (min, max))
-            if weaker < STARVED * stronger:
+            if is_starved(weaker, stronger):
                 unit = f" {arm.outcome.unit}"
                 on_test.append(f"{name}, {percent(stronger)}{unit} and {percent(weaker)}{unit}")
     sentences = []
