@@ -1,4 +1,4 @@
-"""The numbers in docs/findings.md agree with the tables in results/."""
+"""The numbers in docs/findings.md and of the README's findings agree with the tables in results/."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import pytest
 
 import emoreg
 from emoreg.report.analyse_table import analyse
+from emoreg.report.contrast_kinds import KINDS
 from emoreg.report.findings import findings
 from emoreg.study.results_table import read_results
 
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "results").glob("*.parquet"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 FINDINGS = " ".join((ROOT / "docs" / "findings.md").read_text(encoding="utf-8").split())
 CONTROLS = {"random_encoder": "fresh", "shuffled_affect": "shuffled", "neutral_pretext": "rotation"}
 SECOND_EDITION = [path for path in RESULTS if path.stem.startswith("second-")]
@@ -61,6 +63,26 @@ def test_contrasts_of_the_second_edition_agree_with_its_tables(path: Path) -> No
         assert f"| {name} | {label['n']} | {' | '.join(cells)}, {label['against']} |" in FINDINGS
 
 
+def test_the_contrasts_in_the_readme_agree_with_the_tables() -> None:
+    rows = README.partition("| Learn-E-Reg minus |")[2].split("\n\n")[0].splitlines()[2:]
+    studies = []
+    for name in ("second-cifar100-replication", "second-cifar100-tenth"):
+        contrasts = emoreg.analyse(read_results(ROOT / "results" / f"{name}.parquet"))
+        tested = contrasts[contrasts["verdict"].notna()].to_dict("records")
+        studies.append({str(row["contrast"]): row for row in tested})
+    for line, kind in zip(rows, ("label", "emotion", "gain", "over_ensemble", "regulation"), strict=True):
+        words, *cells = line.strip("| ").split(" | ")
+        for cell, study in zip(cells, studies, strict=True):
+            if kind not in study:
+                assert cell == "not run"
+                continue
+            effect = study[kind]
+            limits = f"{points(effect['point'])} [{points(effect['low'])}, {points(effect['high'])}]"
+            verdict = {"above": "above", "not_above": "not shown above"}[effect["verdict"]]
+            assert cell.replace("only just ", "") == f"{limits}, {verdict}"
+            assert not KINDS[kind].twins or f"the hardest is `{effect['against']}`" in words
+
+
 def test_the_finding_that_other_pretexts_do_better_agrees_with_the_report() -> None:
     verdict = findings(analyse("a study", read_results(ROOT / "results" / "second-cifar100-tenth.parquet")))[0]
     assert verdict == (
@@ -83,4 +105,4 @@ def test_withdrawn_gains_of_the_first_edition_are_not_stated_as_results() -> Non
     results = FINDINGS.partition("## What was wrong with the first edition")[0]
     assert "Second edition" in results
     for withdrawn in ("+1.99", "+2.21", "−3.34", "−1.56"):
-        assert withdrawn not in results and withdrawn not in (ROOT / "README.md").read_text(encoding="utf-8")
+        assert withdrawn not in results and withdrawn not in README
