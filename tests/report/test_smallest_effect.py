@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from emoreg.report.contrasts import judged_contrasts
-from emoreg.report.power import Spread, simulate_power
+from emoreg.report.power import Spread, simulate_power, spreads_of
 from emoreg.report.read_runs import read_runs
 from emoreg.report.smallest_effect import _smallest, smallest_effects
 from report.study_rows import arms, study
@@ -42,6 +42,13 @@ def test_every_tested_contrast_has_a_smallest_effect_that_grows_with_the_spread(
     middle = table["accuracy"].mean()
     wider = by_contrast(table.assign(accuracy=middle + 2 * (table["accuracy"] - middle)))
     assert wider["label"] == pytest.approx(2 * found["label"])
+
+
+def test_an_arm_without_planned_twins_is_not_in_the_family_of_the_label_effect() -> None:
+    table = study({**arms(0.9, 0.9), ("fixed", "affect"): 0.9})
+    found, (spread,) = by_contrast(table), spreads_of(table)
+    assert found["gain"] == pytest.approx(spread.sd / 100 * _smallest(8, (8,), 2, 0.0)[1])
+    assert found["label"] == pytest.approx(spread.sd / 100 * _smallest(8, (8,), 1, 0.0)[3])
 
 
 @pytest.mark.parametrize("seeds", [1, 3])

@@ -25,9 +25,9 @@ SMALLEST = "smallest_effect"  # column of a contrast frame
 def smallest_effects(runs: Runs, contrasts: Sequence[JudgedContrast]) -> list[float]:
     """The difference that the test of each contrast finds with probability 0.8.
 
-    It depends on the spread of the cell without collapsed runs, and on the contrast's seeds, twins, looks and number of
-    arms. All twins are assumed equally good, the hardest case, as in `simulate_power`. With a plan, the spread is that
-    of the seeds of the last complete look. A contrast that has a collapsed run itself is not tested.
+    It depends on the spread of the cell without collapsed runs, and on the contrast's seeds, twins, looks and family.
+    All twins are assumed equally good, the hardest case, as in `simulate_power`. With a plan, the spread is that of the
+    seeds of the last complete look. A contrast that has a collapsed run itself is not tested.
 
     Returns:
         Shares, as in the contrasts; NaN if nothing is tested, no data could pass, or the spread is unknown.
@@ -45,7 +45,7 @@ def _smallest_effect(runs: Runs, one: JudgedContrast, spread_among: Callable[...
     if spread is None or not spread.sd > 100 * TIE:
         return math.nan
     share = round(spread.image_sd / spread.sd, 2)
-    return spread.sd / 100 * _smallest(seeds, looks, spread.arms, share)[to_beat(one.contrast.name)]
+    return spread.sd / 100 * _smallest(seeds, looks, one.decision.family, share)[to_beat(one.contrast.name)]
 
 
 @lru_cache(maxsize=128)
