@@ -104,6 +104,9 @@ def test_the_dimensions_of_words_are_averaged_by_votes() -> None:
     categories = present(dimensions(np.array([0, 6]), EmotionSpace("category", EKMAN_6_NEUTRAL)))
     np.testing.assert_allclose(categories, np.array([DIMENSIONS_OF["anger"], (0, 0, 0)]), rtol=1e-6)
 
+    own_words = present(dimensions(np.array([0, 1]), EmotionSpace("category", ("Happy", "sad"))))
+    np.testing.assert_allclose(own_words, np.array([DIMENSIONS_OF["joy"], DIMENSIONS_OF["sadness"]]), rtol=1e-6)
+
 
 def test_words_without_known_dimensions_give_none() -> None:
     assert dimensions(np.arange(8), EmotionSpace("category", MIKELS_8)) is None

@@ -14,7 +14,15 @@ from emoreg.config.schema import LabelChoice, StimuliSettings
 from emoreg.data.images.files import File
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli import read_stimuli
-from emoreg.data.stimuli.emotion import EKMAN_6, MIKELS_8, VALENCE_AROUSAL, VALENCE_AROUSAL_DOMINANCE, EmotionSpace
+from emoreg.data.stimuli.emotion import (
+    EKMAN_6,
+    MIKELS_8,
+    VALENCE_AROUSAL,
+    VALENCE_AROUSAL_DOMINANCE,
+    EmotionSpace,
+    emotion_names,
+)
+from emoreg.data.stimuli.evoked import evoking
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli, check_labels, choose_labels
 from emoreg.errors import UserError
 from refusing import refusal
@@ -58,6 +66,17 @@ def test_polarity_follows_from_the_first_kind_that_has_one() -> None:
 def test_ekman_leaves_out_emotions_without_a_counterpart_among_the_six() -> None:
     assert chosen("ekman", CATEGORY) == ([1, 2], [0, 4])  # awe
     assert chosen("ekman", RATINGS, VOTES) == ([0, 1, 2], [3, 0, 4])  # in the second only anger counts
+
+
+def test_emotions_beside_words_of_no_known_space_keep_their_counterparts() -> None:
+    words = emotion_names(dict.fromkeys(["happy", "Sad", "angry", "contempt"], "x"))
+    assert words == ("Sad", "angry", "contempt", "happy")
+    own = Labels(EmotionSpace("category", words), np.arange(4))
+    assert chosen("polarity", own) == ([0, 1, 3], [0, 0, 1])
+    assert chosen("ekman", own) == ([0, 1, 3], [EKMAN_6.index(name) for name in ("sadness", "anger", "joy")])
+    voted = Labels(EmotionSpace("votes", words), np.eye(4, dtype=np.float32))
+    assert chosen("polarity", voted) == ([0, 1, 3], [0, 0, 1])
+    assert evoking(stimuli(own), "pleasant").tolist() == [False, False, False, True]
 
 
 def test_dimensions_are_ratings_of_the_images_or_else_of_the_words() -> None:

@@ -192,6 +192,11 @@ def refuse_misspelt(words: Mapping[str, str]) -> None:
             raise UserError(f"{place}: {word!r} is not a known emotion; did you mean '{close[0]}'?")
 
 
+def has_any_of(space: EmotionSpace, mapping: Mapping[str, object]) -> bool:
+    """Whether a mapping of standard spellings has one of the names of a space, in any known spelling."""
+    return any(standard(name) in mapping for name in space.names)
+
+
 def majority(votes: NDArray[np.float32]) -> NDArray[np.int64]:
     """The most-voted category (N,) of votes (N, E); -1 for ties, which Machajdik & Hanbury 2010 leave out.
 
@@ -212,11 +217,12 @@ def _map_categories(
 
     Votes are summed within the new categories before the most-voted one is chosen.
     """
+    words = [standard(name) for name in space.names]  # those of a set whose words are in no single space are as spelt
     if space.kind == "category":
-        table = np.array([names.index(mapping[name]) if name in mapping else -1 for name in space.names], np.int64)
+        table = np.array([names.index(mapping[name]) if name in mapping else -1 for name in words], np.int64)
         return table[labels.astype(np.int64)]
     sums = np.zeros((len(labels), len(names)), np.float32)
-    for column, name in enumerate(space.names):
+    for column, name in enumerate(words):
         if name in mapping:
             sums[:, names.index(mapping[name])] += labels[:, column]
     return majority(sums)
@@ -245,9 +251,10 @@ def dimensions(labels: NDArray[np.int64] | NDArray[np.float32], space: EmotionSp
 
     These are ratings of the words, so all images of a category get the same. Votes get the mean, weighted by votes.
     """
-    if space.kind == "dimensions" or not set(space.names) <= set(DIMENSIONS_OF):
+    words = [standard(name) for name in space.names]
+    if space.kind == "dimensions" or not set(words) <= set(DIMENSIONS_OF):
         return None
-    table = np.array([DIMENSIONS_OF[name] for name in space.names], np.float32)
+    table = np.array([DIMENSIONS_OF[name] for name in words], np.float32)
     if space.kind == "category":
         return table[labels.astype(np.int64)]
     return (labels / labels.sum(axis=1, keepdims=True)).astype(np.float32) @ table

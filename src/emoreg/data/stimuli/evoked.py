@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emoreg.config.schema import Arousal, Valence
-from emoreg.data.stimuli.emotion import POLARITY_OF, VALENCE_AROUSAL_DOMINANCE, dimensions, polarity
+from emoreg.data.stimuli.emotion import POLARITY_OF, VALENCE_AROUSAL_DOMINANCE, dimensions, has_any_of, polarity
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
 from emoreg.errors import SettingError
 
@@ -68,7 +68,7 @@ def _signs(stimuli: Stimuli, dimension: Literal["valence", "arousal"]) -> Signs:
 
 
 def _polarity_signs(labels: Labels) -> Signs | None:
-    if not set(labels.space.names) & set(POLARITY_OF):
+    if not has_any_of(labels.space, POLARITY_OF):
         return None
     sides: Signs = polarity(labels.values, labels.space)  # 0 negative, 1 positive, -1 neither
     return np.where(sides < 0, 0, 2 * sides - 1)

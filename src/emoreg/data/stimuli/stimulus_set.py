@@ -21,6 +21,7 @@ from emoreg.data.stimuli.emotion import (
     EmotionSpace,
     dimensions,
     ekman,
+    has_any_of,
     majority,
     polarity,
 )
@@ -115,9 +116,9 @@ def _convert(labels: Labels, choice: LabelChoice) -> Labels | None:
         return labels
     if choice == "majority" and space.kind == "votes":
         return Labels(EmotionSpace("category", space.names), majority(values.astype(np.float32)))
-    if choice == "polarity" and ("valence" in space.names or set(space.names) & set(POLARITY_OF)):
+    if choice == "polarity" and ("valence" in space.names or has_any_of(space, POLARITY_OF)):
         return Labels(EmotionSpace("category", POLARITY), polarity(values, space))
-    if choice == "ekman" and space.kind != "dimensions" and set(space.names) & set(EKMAN_OF):
+    if choice == "ekman" and space.kind != "dimensions" and has_any_of(space, EKMAN_OF):
         return Labels(EmotionSpace("category", EKMAN_6), ekman(values, space))
     if choice == "dimensions" and (mapped := dimensions(values, space)) is not None:
         return Labels(VALENCE_AROUSAL_DOMINANCE, mapped)
