@@ -24,7 +24,7 @@ from emoreg.data.images.augment import normalise
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.names import Split
 from emoreg.data.images.table import Table
-from emoreg.data.stimuli.emotion import MIKELS_8, POLARITY, VALENCE_AROUSAL, EmotionSpace
+from emoreg.data.stimuli.emotion import EKMAN_6_NEUTRAL, MIKELS_8, POLARITY, VALENCE_AROUSAL, EmotionSpace
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
 from emoreg.errors import UserError
 from emoreg.models.backbones import build_backbone
@@ -283,6 +283,21 @@ def test_images_without_the_chosen_label_are_left_out_and_reported_once() -> Non
     assert split.space == EmotionSpace("category", MIKELS_8) and split.left_out == 3
     assert len(heard.lines) == 2 and "paintings: skipped 3 of 12" in heard.lines[0] and "majority" in heard.lines[0]
     assert split_stimuli(tied, settings(), 0, heard).left_out == 0 and len(heard.lines) == 2
+
+
+def test_images_that_are_labelled_by_other_votes_than_most_are_counted() -> None:
+    votes = np.zeros((12, 7), np.float32)
+    votes[:, EKMAN_6_NEUTRAL.index("joy")] = 1
+    votes[:6, EKMAN_6_NEUTRAL.index("fear")] = 5
+    votes[6:8, EKMAN_6_NEUTRAL.index("surprise")] = votes[8, EKMAN_6_NEUTRAL.index("neutral")] = 14
+    heard = Listening()
+    voted = Stimuli("photos", pixels(12), (Labels(EmotionSpace("votes", EKMAN_6_NEUTRAL), votes),))
+    split = split_stimuli(voted, settings(labels="polarity"), 0, heard)
+    assert split.left_out == 0
+    assert heard.lines[0] == (
+        "photos: 3 of 12 images are labelled by other votes than most, because their most-voted emotion (surprise, "
+        "neutral) has no polarity"
+    )
 
 
 def test_the_same_image_is_in_the_same_part_whatever_its_label(quiet: Progress) -> None:

@@ -76,7 +76,8 @@ class StimuliSettings:
     two. null for all. Other sets have no classes."""
     labels: LabelChoice = "published"
     """published (the set's own), distribution (of votes), majority (of votes; ties are left out), polarity
-    (negative or positive), ekman (one of six) or dimensions (valence, arousal, ...)."""
+    (negative or positive), ekman (one of six) or dimensions (valence, arousal, ...). For polarity and ekman, votes for
+    emotions without a counterpart, such as neutral, do not count."""
     count: int = 2000
     """Number of images to draw, at least 10 (procedural only)."""
     image_size: int = 32

@@ -20,7 +20,7 @@ from emoreg.data.images.splits import at_most, classes_without, first_of_each, k
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.stimuli.evoked import describe_evoking, evoking
-from emoreg.data.stimuli.stimulus_set import Labels, Stimuli, check_labels, choose_labels
+from emoreg.data.stimuli.stimulus_set import Labels, Stimuli, check_labels, choose_labels, describe_outvoted
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import derive_seed
@@ -72,7 +72,8 @@ def split_stimuli(
         stimuli: the whole set.
         settings: labels, valence, arousal, validation, share and limits are used.
         seed: of the splits.
-        progress: reports how many images have no such label, and classes that a split leaves without images.
+        progress: reports how many images have no such label, or one by other votes than most; and classes that a
+            split leaves without images.
         edition: of the run, see `split_rows`.
 
     Raises:
@@ -87,6 +88,7 @@ def split_stimuli(
             f"{stimuli.name}: skipped {left_out} of {len(stimuli.images)} images whose labels give no "
             f"{settings.labels} (ties, or emotions without a counterpart)"
         )
+    progress.report_notes(describe_outvoted(stimuli, settings.labels))
     if evoked := describe_evoking(settings.valence, settings.arousal):
         kept = evoking(stimuli, settings.valence, settings.arousal)[rows]
         progress.report_notes(

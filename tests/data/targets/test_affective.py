@@ -96,8 +96,21 @@ def test_errors_name_the_setting_of_the_target(tmp_path: Path) -> None:
 def test_polarity_is_a_task_of_two_classes(abstract: Path) -> None:
     target = read_target(dataclasses.replace(settings(abstract), labels="polarity"))
     assert target.classes == ("negative", "positive")
-    assert target.left_out == ("abstract: left out 2 images that are neither negative nor positive, or both alike",)
+    assert target.left_out == (
+        "abstract: left out 2 images with neither a negative nor a positive emotion or rating, or with both alike",
+    )
     assert target.train.labels.tolist() == [0] * 8 + [1] * 8  # fear, awe
+    assert not target.notes
+
+
+def test_images_whose_most_voted_emotion_has_no_counterpart_are_counted(abstract: Path) -> None:
+    """Ten images have 9 votes for awe, which is none of the six, 2 for fear and 1 for anger."""
+    target = read_target(dataclasses.replace(settings(abstract), labels="ekman"))
+    assert target.classes == ("fear",) and len(target.train) + len(target.test) == 20
+    assert target.notes[0] == (
+        "abstract: 10 of 22 images are labelled by other votes than most, because their most-voted emotion (awe) is "
+        "none of the six"
+    )
 
 
 @pytest.fixture

@@ -215,7 +215,8 @@ def _map_categories(
 ) -> NDArray[np.int64]:
     """Map categories or votes in `space` to indices into `names` (N,); -1 for ties and for names not in `mapping`.
 
-    Votes are summed within the new categories before the most-voted one is chosen.
+    Votes are summed within the new categories before the most-voted one is chosen. Votes for names not in `mapping` do
+    not count (ours).
     """
     words = [standard(name) for name in space.names]  # those of a set whose words are in no single space are as spelt
     if space.kind == "category":
@@ -231,7 +232,8 @@ def _map_categories(
 def polarity(labels: NDArray[np.int64] | NDArray[np.float32], space: EmotionSpace) -> NDArray[np.int64]:
     """Polarity (N,) of labels in any space: 0 negative, 1 positive, -1 neither.
 
-    For dimensions it is the sign of valence, whose zero is the middle of the rating scale; -1 without valence.
+    Of votes, only those for emotions with a polarity count, however few they are. For dimensions it is the sign of
+    valence, whose zero is the middle of the rating scale; -1 without valence.
     """
     if space.kind == "dimensions":
         if "valence" not in space.names:
@@ -242,7 +244,10 @@ def polarity(labels: NDArray[np.int64] | NDArray[np.float32], space: EmotionSpac
 
 
 def ekman(labels: NDArray[np.int64] | NDArray[np.float32], space: EmotionSpace) -> NDArray[np.int64]:
-    """Index into EKMAN_6 (N,) for categories or votes; -1 if none corresponds, or several tie."""
+    """Index into EKMAN_6 (N,) for categories or votes; -1 if none corresponds, or several tie.
+
+    Of votes, only those for emotions with a counterpart count, however few they are.
+    """
     return _map_categories(labels, space, EKMAN_OF, EKMAN_6)
 
 

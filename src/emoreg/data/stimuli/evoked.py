@@ -25,7 +25,7 @@ def evoking(stimuli: Stimuli, valence: Valence = "all", arousal: Arousal = "all"
     Args:
         stimuli: the whole set.
         valence: pleasant (above 0) or unpleasant (below 0), by ratings of valence or else by the polarity of the
-            category; for votes, of the most-voted category.
+            category; for votes, the polarity with most of them, where those for emotions without one do not count.
         arousal: arousing (above 0) or calm (below 0), by ratings of arousal or else of the category's word, see
             `emotion.dimensions`.
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emoreg.config.schema import LabelChoice
+from emoreg.config.schema import LabelChoice, TargetLabels
 from emoreg.data.images.names import Split
 from emoreg.data.images.table import Images, Table, take_images
 from emoreg.data.stimuli.emotion import (
@@ -24,6 +24,7 @@ from emoreg.data.stimuli.emotion import (
     has_any_of,
     majority,
     polarity,
+    standard,
 )
 from emoreg.errors import SettingError, UserError
 
@@ -79,21 +80,19 @@ def choose_labels(stimuli: Stimuli, choice: LabelChoice) -> tuple[Table, Emotion
     Args:
         stimuli: the whole set.
         choice: published (the set's own), distribution (of votes), majority (the most-voted category, ties
-            left out), polarity (negative or positive), ekman (one of six), dimensions (valence, arousal, ...; if the
-            set has none, ratings of the emotions' words, see `emotion.dimensions`).
+            left out), polarity (negative or positive), ekman (one of six; for both, votes for emotions without a
+            counterpart do not count), dimensions (valence, arousal, ...; if the set has none, ratings of the emotions'
+            words, see `emotion.dimensions`).
 
     Raises:
         UserError: the set has no labels from which the choice follows, or it leaves no images.
     """
-    available = stimuli.labels
-    if choice == "dimensions":  # ratings of the images come before ratings of the words
-        available = tuple(sorted(available, key=lambda labels: labels.space.kind != "dimensions"))
-    candidates = (_convert(labels, choice) for labels in available)
-    chosen = next((labels for labels in candidates if labels is not None), None)
-    if chosen is None:
+    found = _first_convertible(stimuli, choice)
+    if found is None:
         raise SettingError(
             "stimuli.labels", f"{stimuli.name} has {stimuli.describe_labels()}, from which no {choice} follows"
         )
+    _, chosen = found
     values = chosen.values
     rows = np.flatnonzero(values >= 0) if chosen.space.kind == "category" else np.arange(len(values))
     if len(rows) == 0:
@@ -103,6 +102,42 @@ def choose_labels(stimuli: Stimuli, choice: LabelChoice) -> tuple[Table, Emotion
             "category for their emotions",
         )
     return Table(stimuli.name, take_images(stimuli.images, rows), values[rows]), chosen.space, rows
+
+
+def describe_outvoted(stimuli: Stimuli, choice: LabelChoice | TargetLabels) -> tuple[str, ...]:
+    """A line with the number of images that `choose_labels` labels by other votes than most; empty if there are none.
+
+    The most-voted emotion of such an image, such as neutral, has no polarity, or is none of Ekman's six.
+    """
+    if choice == "polarity":
+        mapping, lacks = POLARITY_OF, "has no polarity"
+    elif choice == "ekman":
+        mapping, lacks = EKMAN_OF, "is none of the six"
+    else:
+        return ()
+    found = _first_convertible(stimuli, choice)
+    if found is None or found[0].space.kind != "votes":
+        return ()
+    (own, chosen), names = found, found[0].space.names
+    most = majority(own.values.astype(np.float32))
+    is_mapped = np.array([standard(name) in mapping for name in names])
+    outvoted = (most >= 0) & ~is_mapped[most] & (chosen.values >= 0)
+    if not outvoted.any():
+        return ()
+    emotions = ", ".join(names[label] for label in np.unique(most[outvoted]))
+    return (
+        f"{stimuli.name}: {outvoted.sum():,} of {len(most):,} images are labelled by other votes than most, because "
+        f"their most-voted emotion ({emotions}) {lacks}",
+    )
+
+
+def _first_convertible(stimuli: Stimuli, choice: LabelChoice) -> tuple[Labels, Labels] | None:
+    """The first labels of the set from which the choice follows, and these converted; None if there are none."""
+    available = stimuli.labels
+    if choice == "dimensions":  # ratings of the images come before ratings of the words
+        available = tuple(sorted(available, key=lambda labels: labels.space.kind != "dimensions"))
+    converted = ((labels, _convert(labels, choice)) for labels in available)
+    return next(((labels, chosen) for labels, chosen in converted if chosen is not None), None)
 
 
 def _convert(labels: Labels, choice: LabelChoice) -> Labels | None:

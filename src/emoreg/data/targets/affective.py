@@ -14,7 +14,7 @@ from emoreg.config.schema import StimuliSettings, TargetLabels, TargetSettings
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli import read_stimuli
 from emoreg.data.stimuli.emotion import EmotionSpace, Kind
-from emoreg.data.stimuli.stimulus_set import Stimuli, choose_labels
+from emoreg.data.stimuli.stimulus_set import Stimuli, choose_labels, describe_outvoted
 from emoreg.data.targets.subsets import hold_out_fifth, keep_classes
 from emoreg.data.targets.target import Target
 from emoreg.errors import SettingError
@@ -23,8 +23,8 @@ SETS = ("abstract", "artphoto", "emoset", "emotion6", "fi", "emod", "diffused_em
 # Why images are left out, by kind of label.
 LEFT_OUT: Mapping[TargetLabels, str] = {
     "majority": "whose most-voted emotions tie",
-    "polarity": "that are neither negative nor positive, or both alike",
-    "ekman": "whose emotion is none of the six, or whose most-voted ones tie",
+    "polarity": "with neither a negative nor a positive emotion or rating, or with both alike",
+    "ekman": "with none of the six emotions, or with several of them alike",
 }
 REQUIRED: Mapping[TargetLabels, Kind] = {"multilabel": "votes", "dimensions": "dimensions"}  # published labels
 
@@ -59,6 +59,7 @@ def read_affective(settings: TargetSettings) -> Target:
             f"target.{error.key.removeprefix('stimuli.')}", error.reason, error.path, error.line
         ) from None
     notes, left_out = stimuli.notes, stimuli.left_out
+    notes += describe_outvoted(stimuli, settings.labels)
     if len(rows) < len(stimuli.images) and settings.labels in LEFT_OUT:
         without = len(stimuli.images) - len(rows)
         left_out += (f"{stimuli.name}: left out {without} images {LEFT_OUT[settings.labels]}",)
