@@ -39,6 +39,8 @@ def test_every_set_is_in_the_catalogue_with_all_facts(tmp_path: Path) -> None:
         ("cifar100.zip", "cifar10", False),
         (".oasis.zip", "oasis", False),
         ("folder/", "folder", False),
+        ("dtd/", "dtd", False),  # made by torchvision, which looks for `data/dtd/dtd` from its root `data`
+        ("MNIST/", "mnist", False),
     ],
 )
 def test_sets_are_found_by_their_names(tmp_path: Path, there: str, name: str, found: bool) -> None:
@@ -58,6 +60,9 @@ def test_the_published_archive_of_cifar_is_found(tmp_path: Path) -> None:
 
 
 def test_packs_are_found_under_any_name(image_folder: Path, tmp_path: Path, quiet: Progress) -> None:
+    made = pack("folder", str(image_folder), 8, tmp_path / "beside" / "dtd-8px", False, quiet).folder / "pack.json"
+    made.write_text(made.read_text().replace('"set": "folder"', '"set": "dtd"'))
+    assert places("dtd", tmp_path / "beside") == (Place(tmp_path / "beside" / "dtd-8px", 8),)
     pack("folder", str(image_folder), 8, tmp_path / "here" / "anything", False, quiet)
     assert places("folder", tmp_path / "here") == (Place(tmp_path / "here" / "anything", 8),)
     (tmp_path / "here" / "anything" / "pack.json").write_text("{")

@@ -83,6 +83,7 @@ TARGETS: Mapping[str, About] = {
 }
 ARCHIVES = {"cifar10": "cifar-10-", "cifar100": "cifar-100-"}  # prefix of the files that torchvision downloads
 USERS_OWN = ("folder", "emotion_folder", "manifest")  # sets whose files have no name to look for
+FOUND_BY_NAME = tuple(name for name in (*SETS, *ARCHIVES) if name not in USERS_OWN)
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Entry:
     @property
     def can_be_found(self) -> bool:
         """Whether files of the set have a name to look for."""
-        return self.name in (*SETS, *ARCHIVES) and self.name not in USERS_OWN
+        return self.name in FOUND_BY_NAME
 
 
 def catalogue(root: Path | str = "data") -> list[Entry]:
@@ -125,8 +126,9 @@ def catalogue(root: Path | str = "data") -> list[Entry]:
 def places(name: str, root: Path | str = "data") -> tuple[Place, ...]:
     """The places in the folder `root` where a set is, packs last.
 
-    These are folders and zips called `<name>` or `<name>-<anything>`, ignoring case and whether "-" or "_" is used;
-    packs of the set with any name; and for CIFAR `root` itself if it holds the published archive.
+    These are packs of the set with any name; folders and zips called `<name>` or `<name>-<anything>`, ignoring case and
+    whether "-" or "_" is used; and for CIFAR `root` itself if it holds the published archive. Of torchvision's other
+    sets only packs: a folder of that name is the one that torchvision makes in its root.
     """
     try:
         children = sorted(path for path in Path(root).iterdir() if not path.name.startswith("."))
@@ -139,7 +141,7 @@ def places(name: str, root: Path | str = "data") -> tuple[Place, ...]:
             packs += _packs(name, path)
         elif name in ARCHIVES and path.name.startswith(ARCHIVES[name]):
             found.append(Place(Path(root)))
-        elif name not in USERS_OWN and (path.is_dir() or path.suffix.lower() == ".zip"):
+        elif name in FOUND_BY_NAME and (path.is_dir() or path.suffix.lower() == ".zip"):
             stem = (path.name if path.is_dir() else path.stem).lower().replace("_", "-")
             if stem == wanted or stem.startswith((f"{wanted}-", f"{wanted}.")):
                 found.append(Place(path))
