@@ -218,6 +218,39 @@ def test_an_unfinished_pack_of_other_images_starts_over(
     assert open_pack(made.folder, "target").images.image_size == 12
 
 
+def test_a_finished_pack_is_not_that_of_images_that_were_replaced(
+    make: Callable[..., Packed], image_folder: Path, write_image: Callable[..., Path]
+) -> None:
+    made = make()
+    image = image_folder / "train" / "red" / "0000.png"
+    write_image(image, (1, 2, 3), size=(20, 20))
+    os.utime(image, (1, 1))
+    with pytest.raises(UserError, match="pack of these images, but some of their files have changed since: choose"):
+        make()
+    about = json.loads((made.folder / "pack.json").read_text())
+    del about["identity"]["files"]  # as in packs of earlier versions
+    (made.folder / "pack.json").write_text(json.dumps(about))
+    assert make().seconds is None
+
+
+def test_an_unfinished_pack_is_completed_only_if_its_images_are_unchanged(
+    make: Callable[..., Packed], image_folder: Path, write_image: Callable[..., Path]
+) -> None:
+    """29 of 32 images come before the one that cannot be decoded."""
+    broken, packed = image_folder / "test" / "red" / "0001.png", image_folder / "train" / "blue" / "0000.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"broken")
+    with pytest.raises(UserError, match="not an image"):
+        make()
+    write_image(packed, (1, 2, 3))
+    os.utime(packed, (1, 1))
+    with pytest.raises(UserError, match="not an image"):
+        make()
+    broken.write_bytes(whole)
+    made = make()
+    assert made.decoded == 3 and open_pack(made.folder, "target").images[0].max() < 40
+
+
 def test_an_unreadable_image_stops_the_pack_unless_it_is_skipped(
     make: Callable[..., Packed], image_folder: Path, write_image: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -48,6 +48,7 @@ from emoreg.runtime.safe_io import read_json, write_json
 
 NOTED_EVERY_BYTES = 64 * 2**20  # pixels between two records of progress, the most to decode again after a kill
 SPARE_BYTES = 64 * 2**20  # to leave free on the disk
+FILES = "files"  # key of a checksum of the sizes and times of files, by which replaced images are noticed
 
 
 @dataclass(frozen=True)
@@ -131,18 +132,19 @@ def _pack(
     collection: Collection, size: int, folder: Path, skip_unreadable: bool, progress: Progress, fit: Fit
 ) -> Packed:
     names = np.array([collection.name_of(row) for row in range(len(collection.images))])
-    identity = _identity(collection, names, size, fit)
+    stamps = _stamps(collection)
+    identity = _identity(collection, names, stamps, size, fit)
     finished = _finished(folder, identity)
     if finished is not None:
         return finished
     is_ours = (folder / UNFINISHED).is_file() or (folder.is_dir() and all(map(is_trace, folder.iterdir())))
     if folder.exists() and not is_ours:
         raise UserError(f"{folder} is not empty and holds no pack: choose another folder")
-    store = _Store(folder, identity, skip_unreadable)
+    store = _Store(folder, identity, stamps, skip_unreadable)
     _require_space(store, names, collection)
     folder.mkdir(parents=True, exist_ok=True)
     with hold(folder):  # another process that held the lock may have made some or all of the pack
-        store = _Store(folder, identity, skip_unreadable)
+        store = _Store(folder, identity, stamps, skip_unreadable)
         return _finished(folder, identity) or _fill(store, collection, names, progress)
 
 
@@ -151,8 +153,14 @@ def _finished(folder: Path, identity: dict[str, Any]) -> Packed | None:
     if not (folder / PACK).is_file():
         return None
     about = read_about(folder)
-    if about.get("identity") != identity:
+    stored = about.get("identity")
+    if not _is_same_set(stored, identity):
         raise UserError(f"{folder} holds another pack: choose another folder, or delete that one")
+    if stored.get(FILES, identity.get(FILES)) != identity.get(FILES):
+        raise UserError(
+            f"{folder} is a pack of these images, but some of their files have changed since: choose another folder, "
+            "or delete that one"
+        )
     with contextlib.suppress(OSError):  # left behind if the process was killed right after finishing
         (folder / UNFINISHED).unlink()
     return Packed(folder, about["images"], _bytes_in(folder), about["unreadable"])
@@ -202,8 +210,21 @@ def _decode(image: Any, size: int, fit: Fit) -> tuple[NDArray[np.uint8] | UserEr
         return error, length
 
 
-def _identity(collection: Collection, names: NDArray[np.str_], size: int, fit: Fit) -> dict[str, Any]:
-    """The identity of a pack's content. An unfinished pack is resumed only if its identity is equal."""
+def _stamps(collection: Collection) -> NDArray[np.int64]:
+    """Size in bytes and time of the last change in nanoseconds of each image's file (N, 2); 0 if not in a folder."""
+    stamps = np.zeros((len(collection.images), 2), np.int64)
+    for row, image in enumerate(collection.images):
+        if isinstance(image, File):
+            with contextlib.suppress(OSError):  # in a zip, or missing, which is reported when it is read
+                stat = (image.root / image.name).stat()
+                stamps[row] = stat.st_size, stat.st_mtime_ns
+    return stamps
+
+
+def _identity(
+    collection: Collection, names: NDArray[np.str_], stamps: NDArray[np.int64], size: int, fit: Fit
+) -> dict[str, Any]:
+    """The identity of a pack's content. An unfinished pack is resumed only if its identity is the same set's."""
     digest = hashlib.sha256(names.tobytes())
     for labels in collection.labels:
         digest.update(repr((labels.kind, labels.names)).encode())
@@ -219,14 +240,26 @@ def _identity(collection: Collection, names: NDArray[np.str_], size: int, fit: F
         "sha256": digest.hexdigest(),  # of names, labels and splits; and of pixels that no file has
         "zip": source and [source.st_size, source.st_mtime_ns],
         **({} if fit == "crop" else {"fit": fit}),  # absent in packs made before there was a choice
+        **({FILES: _digest(stamps)} if stamps.any() else {}),  # absent in earlier packs
     }
+
+
+def _is_same_set(stored: Any, identity: dict[str, Any]) -> bool:
+    """Whether a stored identity is that of the same set, whatever has happened to its files."""
+    return isinstance(stored, dict) and {**stored, FILES: None} == {**identity, FILES: None}
+
+
+def _digest(stamps: NDArray[np.int64]) -> str:
+    return hashlib.sha256(stamps.tobytes()).hexdigest()
 
 
 class _Store:
     """Pixels and progress of an unfinished pack."""
 
-    def __init__(self, folder: Path, identity: dict[str, Any], skip_unreadable: bool) -> None:
-        self.folder, self.identity, self.skip_unreadable = folder, identity, skip_unreadable
+    def __init__(
+        self, folder: Path, identity: dict[str, Any], stamps: NDArray[np.int64], skip_unreadable: bool
+    ) -> None:
+        self.folder, self.identity, self.stamps, self.skip_unreadable = folder, identity, stamps, skip_unreadable
         self.count, self.size, self.fit = identity["images"], identity["image_size"], identity.get("fit", "crop")
         self.image_bytes = self.size * self.size * 3
         self.unreadable: list[dict[str, Any]] = []
@@ -234,8 +267,11 @@ class _Store:
         try:
             state = read_json(folder / UNFINISHED)
             # If images must not be skipped, those that an earlier call skipped are tried again: start over.
-            is_same = state["identity"] == identity and (skip_unreadable or not state["unreadable"])
+            is_same = _is_same_set(state["identity"], identity) and (skip_unreadable or not state["unreadable"])
             is_valid = type(state["done"]) is int and 0 <= state["done"] <= self.count
+            # The files of the images that are left to pack may change: one that cannot be decoded is repaired.
+            unchanged = _digest(stamps[: state["done"]]) if is_valid else ""
+            is_same &= state.get(FILES, unchanged) == unchanged
             if is_same and is_valid and (folder / PIXELS).is_file():
                 self.done, self.noted_bytes = state["done"], state["bytes"]
                 # `leave_out` may have been interrupted between its two changes.
@@ -284,6 +320,7 @@ class _Store:
     def _write_state(self, read: int) -> None:
         state = {
             "identity": self.identity,
+            FILES: _digest(self.stamps[: self.done]),  # of the images that are packed
             "done": self.done,
             "bytes": self.noted_bytes + read,
             "unreadable": self.unreadable,
