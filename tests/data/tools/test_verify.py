@@ -84,6 +84,21 @@ def test_rows_without_an_image_and_images_without_a_row_are_named(
     assert findings.unnamed == ["images/Hund 2.jpg", "more/x.png"]
 
 
+def test_images_that_a_manifest_names_by_absolute_paths_are_named(
+    tmp_path: Path, write_image: Callable[..., Path], quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [f"{write_image(tmp_path / 'set' / f'{name}.png')},{name}" for name in ("awe", "fear")]
+    (tmp_path / "set" / "manifest.csv").write_text("\n".join(["path,emotion", *rows]))
+    write_image(tmp_path / "set" / "joy.png")
+    monkeypatch.chdir(tmp_path)
+    for root in ("set", "set/manifest.csv", str(tmp_path / "set")):
+        assert verify("manifest", root, quiet).unnamed == ["joy.png"]
+    with (tmp_path / "set" / "manifest.csv").open("a") as manifest:
+        manifest.write("\nfear.png,awe")
+    again = verify("manifest", "set", quiet).error
+    assert again is not None and "'fear.png' is listed a second time, after" in again
+
+
 def test_a_label_out_of_range_is_reported_and_the_images_are_still_read(
     look: Callable[..., Findings], oasis: Path
 ) -> None:

@@ -82,6 +82,11 @@ class File:
     def __str__(self) -> str:
         return printable(f"{self.root}/{self.name}")
 
+    @property
+    def path(self) -> str:
+        """Absolute path, in a zip that of the zip and the name; the same from whichever folder the file is named."""
+        return os.path.normpath(self.root.absolute() / self.name)
+
     def read(self) -> bytes:
         """Read the content.
 

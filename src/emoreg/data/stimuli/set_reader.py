@@ -35,7 +35,7 @@ class SetReader:
         self._images: list[File] = []
         self._labels: list[tuple[int | Sequence[float], ...]] = []
         self._splits: list[Split | None] = []
-        self._first_place: dict[str, str] = {}  # by image
+        self._first_place: dict[str, str] = {}  # by path of the image
         self._missing: list[str] = []
 
     @cached_property
@@ -121,7 +121,7 @@ class SetReader:
                 self._missing.append(place)
                 return
             raise UserError(f"{place}: no image {path!r} (stimuli.skip_unreadable: true skips such rows)")
-        first = self._first_place.setdefault(str(image), place)
+        first = self._first_place.setdefault(image.path, place)
         if first != place:
             raise UserError(f"{place}: {path!r} is listed a second time, after {first}; remove one")
         self._images.append(image)
@@ -144,7 +144,7 @@ class SetReader:
         splits = [split for split in self._splits if split is not None]
         if 0 < len(splits) < len(self._splits):
             image = self._images[self._splits.index(None)]
-            raise UserError(f"{self._first_place[str(image)]}: {image.name!r} is in no split, but other images are")
+            raise UserError(f"{self._first_place[image.path]}: {image.name!r} is in no split, but other images are")
         return Stimuli(
             self.name, self._images, labels, splits or None, self._missing, None, tuple(notes), tuple(left_out)
         )

@@ -195,8 +195,8 @@ def _split_masks(collection: Collection) -> dict[str, NDArray[np.bool_]]:
 def _unnamed(collection: Collection) -> list[str]:
     """Images below the root that no row names. Empty for targets, and for sets whose readers report this themselves."""
     images = collection.images if isinstance(collection.images, list) else []
-    named = {str(image) for image in images if isinstance(image, File)}
+    named = {image.path for image in images if isinstance(image, File)}
     if collection.root is None or not named or collection.name not in SETS or collection.left_out:
         return []
     files = list_files(_folder(collection.root))
-    return [file.name for file in files if is_image(file.name) and str(file) not in named]
+    return [file.name for file in files if is_image(file.name) and file.path not in named]
