@@ -103,6 +103,15 @@ def test_polarity_is_a_task_of_two_classes(abstract: Path) -> None:
     assert not target.notes
 
 
+def test_a_run_on_polarity_is_scored_on_the_pack_of_another_affective_set(
+    abstract: Path, rated: Path, tmp_path: Path, quiet: Progress
+) -> None:
+    pack("manifest", str(rated), 8, tmp_path / "pack", False, quiet)
+    run = dataclasses.replace(settings(abstract), labels="polarity")
+    table = read_for_scoring(run, str(tmp_path / "pack"), ("negative", "positive"))
+    assert sorted(table.labels.tolist()) == [0, 1]
+
+
 def test_images_whose_most_voted_emotion_has_no_counterpart_are_counted(abstract: Path) -> None:
     """Ten images have 9 votes for awe, which is none of the six, 2 for fear and 1 for anger."""
     target = read_target(dataclasses.replace(settings(abstract), labels="ekman"))

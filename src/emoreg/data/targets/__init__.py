@@ -210,8 +210,12 @@ def read_for_scoring(
         )
     elif is_pack(data):
         name = str(read_about(data).get("set"))
-        packed = TargetSettings(name, data, settings.classes, image_size=settings.image_size, fit=settings.fit)
-        target = read_target(packed)
+        labels = settings.labels if name in affective.SETS else "majority"
+        target = read_target(
+            TargetSettings(
+                name, data, settings.classes, image_size=settings.image_size, fit=settings.fit, labels=labels
+            )
+        )
     elif is_known(data) and (data.lower() not in torchvision_sets.SETS or not Path(data).exists()):
         target = read_target(TargetSettings(name=data, classes=settings.classes))
     else:  # a folder, even if it is named like one of torchvision's sets
