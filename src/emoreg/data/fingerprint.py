@@ -163,7 +163,7 @@ def _is_published(name: str, root: Path) -> bool:
     from emoreg.data.targets import cifar, torchvision_sets
 
     if name in cifar.SIZES:
-        return not zipfile.is_zipfile(root) and not cifar.holds_image_folders(root)
+        return not zipfile.is_zipfile(root) and not cifar.holds_image_folders(name, root)
     return name in torchvision_sets.SETS
 
 

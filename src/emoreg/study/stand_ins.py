@@ -32,7 +32,7 @@ def target_like(settings: TargetSettings) -> Target | None:
     name, root = settings.name.lower(), settings.root
     if name not in CIFAR:
         return None
-    if root is not None and (is_pack(root) or Path(root).is_file() or holds_image_folders(Path(root))):
+    if root is not None and (is_pack(root) or Path(root).is_file() or holds_image_folders(name, Path(root))):
         return None
     train, test, classes = CIFAR[name]
     kept = classes if settings.classes is None else len(settings.classes)

@@ -15,7 +15,7 @@ from torchvision import datasets
 
 from emoreg.config.schema import TargetSettings
 from emoreg.data.targets import read_target
-from emoreg.data.targets.cifar import ARCHIVES, download_note
+from emoreg.data.targets.cifar import ARCHIVES, download_note, holds_image_folders
 from emoreg.errors import UserError
 from narrow import pixels
 
@@ -67,6 +67,15 @@ def test_a_download_is_announced_if_the_set_is_missing(published: Path, image_fo
     assert told == f"cifar100 is not in {published}: the first run downloads it there (169 MB)"
     assert all(file == kind.filename for kind, (_, file, _) in zip(KINDS, ARCHIVES.values(), strict=True))
     assert all(folder == kind.base_folder for kind, (folder, _, _) in zip(KINDS, ARCHIVES.values(), strict=True))
+
+
+def test_other_folders_do_not_hide_the_archive(published: Path, write_image: Callable[..., Path]) -> None:
+    write_image(published / "training-photos" / "cat" / "0.png")
+    assert holds_image_folders("cifar100", published) is False
+    for split in ("train", "test"):
+        write_image(published / split / "cat" / "0.png")
+    assert holds_image_folders("cifar100", published) is True
+    assert len(read_target(TargetSettings(name="cifar10", root=str(published))).classes) == 10
 
 
 def test_an_archive_with_a_wrong_checksum_is_not_opened(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,12 +27,11 @@ ARCHIVES = {
 def download_note(name: str, root: str | None) -> str | None:
     """A line about the download that reading the set would start; None if nothing has to be downloaded."""
     folder = Path(root or "data")
-    unpacked, archive, megabytes = ARCHIVES[name]
-    if zipfile.is_zipfile(folder) or holds_image_folders(folder) or is_pack(folder):
+    if zipfile.is_zipfile(folder) or is_pack(folder) or holds_image_folders(name, folder):
         return None
-    if (folder / unpacked).is_dir() or (folder / archive).is_file():
+    if _holds_archive(name, folder):
         return None
-    return f"{name} is not in {folder}: the first run downloads it there ({megabytes} MB)"
+    return f"{name} is not in {folder}: the first run downloads it there ({ARCHIVES[name][2]} MB)"
 
 
 def is_whole(name: str, target: Target) -> bool:
@@ -53,7 +52,7 @@ def read_cifar(name: str, root: str | None, edition: int = EDITION) -> Target:
         UserError: the set is missing and cannot be downloaded, or is incomplete.
     """
     folder = Path(root or "data")
-    if root is not None and (zipfile.is_zipfile(folder) or holds_image_folders(folder)):
+    if root is not None and (zipfile.is_zipfile(folder) or holds_image_folders(name, folder)):
         target, expected = read_folder(folder, edition), SIZES[name][0]
         if len(target.classes) != expected:
             raise UserError(f"{folder} has {len(target.classes)} classes; {name} has {expected}")
@@ -74,10 +73,20 @@ def read_cifar(name: str, root: str | None, edition: int = EDITION) -> Target:
     return Target(tables[0], tables[1], tuple(parts[0].classes), has_published_test=True)
 
 
-def holds_image_folders(folder: Path) -> bool:
-    """Whether there is a training split in the folder, or in a subfolder named after the set."""
+def holds_image_folders(name: str, folder: Path) -> bool:
+    """Whether there is a training split in the folder, or in a subfolder named after the set, but no archive of it.
+
+    A folder that names a split among other words, such as `training-photos`, is none: it may lie beside any set.
+    """
+    if _holds_archive(name, folder):
+        return False
     try:
-        names = [path.name for prefix in (".", "cifar10", "cifar100") for path in (folder / prefix).glob("*/")]
+        names = [path.name for prefix in (".", name) for path in (folder / prefix).glob("*/")]
     except OSError:
         return False
-    return any((split_name(name) or ("", ""))[0] == "train" for name in names)
+    return any(split_name(each) == ("train", "") for each in names)
+
+
+def _holds_archive(name: str, folder: Path) -> bool:
+    unpacked, archive, _ = ARCHIVES[name]
+    return (folder / unpacked).is_dir() or (folder / archive).is_file()
