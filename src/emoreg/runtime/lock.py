@@ -105,7 +105,7 @@ def hold(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def hold_new(folder: Path, what: str = "folder") -> Iterator[None]:
+def hold_new(folder: Path, what: str = "folder", patience: float = PATIENCE) -> Iterator[None]:
     """Create a folder unless it exists, and lock it like `hold`.
 
     If the block fails and the folder is empty, the folders that were created are removed again.
@@ -113,12 +113,13 @@ def hold_new(folder: Path, what: str = "folder") -> Iterator[None]:
     Args:
         folder: the folder.
         what: its role in messages, such as "run folder".
+        patience: seconds to wait for another process.
 
     Raises:
         FolderInUse: another process holds the lock.
         UserError: the folder cannot be created, or the lock cannot be written.
     """
-    with new_folder(folder, what) as is_new, hold(folder):
+    with new_folder(folder, what) as is_new, hold(folder, patience):
         try:
             yield
         except BaseException:

@@ -85,9 +85,17 @@ def test_an_archive_with_a_wrong_checksum_is_not_opened(published: Path, monkeyp
         raise urllib.error.URLError("offline")
 
     monkeypatch.setattr("urllib.request.urlopen", offline)
-    with pytest.raises(UserError, match=r"cifar10 is not in .*cifar-10-python\.tar\.gz"):
+    with pytest.raises(UserError, match=r"cifar10 can neither be read from .*cifar-10-python\.tar\.gz"):
         read_target(TargetSettings(name="cifar10", root=str(published)))
     assert not (published / "cifar-10-batches-py").exists()
+
+
+def test_a_truncated_archive_is_refused_in_one_line(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = published / "cifar-10-python.tar.gz"
+    archive.write_bytes(archive.read_bytes()[:-1000])
+    monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", md5(archive))
+    with pytest.raises(UserError, match=r"cifar10 can neither be read from .* nor downloaded there \(.*ended before"):
+        read_target(TargetSettings(name="cifar10", root=str(published)))
 
 
 def test_without_a_network_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

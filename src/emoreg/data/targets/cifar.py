@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +13,10 @@ from emoreg.config.recipe import EDITION
 from emoreg.data.images.layout import split_name
 from emoreg.data.images.packed import is_pack
 from emoreg.data.images.table import Table
+from emoreg.data.targets.downloads import open_or_download
 from emoreg.data.targets.folder import read_folder
 from emoreg.data.targets.target import Target
-from emoreg.errors import UserError
+from emoreg.errors import UserError, shortened
 
 SIZES = {"cifar10": (10, 10_000), "cifar100": (100, 10_000)}  # classes and test images (Krizhevsky 2009)
 # The folder that torchvision unpacks, the published archive, and its size in MB.
@@ -61,11 +63,16 @@ def read_cifar(name: str, root: str | None, edition: int = EDITION) -> Target:
     from torchvision import datasets
 
     dataset = datasets.CIFAR10 if name == "cifar10" else datasets.CIFAR100
+
+    def construct(download: bool) -> list[Any]:
+        return [dataset(str(folder), train=train, download=download) for train in (True, False)]
+
     try:
-        parts = [dataset(str(folder), train=train, download=True) for train in (True, False)]
-    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong checksum is a RuntimeError
+        parts = open_or_download(name, folder, construct)
+    except Exception as error:  # tarfile, zlib and pickle may raise anything on a damaged file
+        reason = shortened(str(error), 300) or type(error).__name__
         raise UserError(
-            f"{name} is not in {folder} and could not be downloaded there ({error}). Without a network: put the "
+            f"{name} can neither be read from {folder} nor downloaded there ({reason}). Without a network: put the "
             f"published archive ({dataset.filename}) into {folder}, or set target.root to a folder or zip of "
             "<split>/<class>/*.png"
         ) from None

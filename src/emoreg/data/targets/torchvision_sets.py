@@ -21,6 +21,7 @@ from PIL import Image
 
 from emoreg.data.images.files import File
 from emoreg.data.images.table import Images, Item, Table, joined
+from emoreg.data.targets.downloads import open_or_download
 from emoreg.data.targets.subsets import hold_out_fifth
 from emoreg.data.targets.target import Target
 from emoreg.errors import SettingError, UserError, shortened
@@ -184,13 +185,7 @@ def _open(key: str, folder: Path, options: Options) -> Any:
     try:
         if not SETS[key].can_download:
             return construct()
-        try:
-            return construct(download=True)
-        except ValueError as refusal:  # no longer available for download, but its files may exist
-            try:
-                return construct()
-            except RuntimeError:
-                raise refusal from None
+        return open_or_download(key, folder, lambda download: construct(download=download))
     except Exception as error:  # parsers of text, JSON, MAT, ... may raise anything on a damaged file
         reason = shortened(str(error), 300) or type(error).__name__
         raise UserError(

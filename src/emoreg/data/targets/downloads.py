@@ -1,0 +1,43 @@
+"""Download a published set once, even if several processes, such as runs of a study, need it at the same time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from emoreg.runtime.lock import FolderInUse, hold_new, holder
+from emoreg.runtime.streams import print_line
+
+SILENT = 5.0  # seconds to wait for another process before a line says so
+PATIENCE = 4 * 3600.0  # seconds: the largest sets have tens of GB
+
+Opened = TypeVar("Opened")
+
+
+def open_or_download(name: str, folder: Path, construct: Callable[[bool], Opened]) -> Opened:
+    """Open a set from its files; if that fails, download them first, while other processes wait.
+
+    Args:
+        name: of the set, for messages.
+        folder: its root, which is created for a download.
+        construct: opens the set; its argument says whether to download files that are missing.
+
+    Raises:
+        UserError: `folder` cannot be written, or another process downloads into it for longer than PATIENCE.
+        Exception: whatever `construct` raises after a failed download, or on damaged files.
+    """
+    if holder(folder) is None:  # else the files may be those of an unfinished download, of which some sets know nothing
+        with contextlib.suppress(Exception):  # on missing files, or anything that parsers raise on damaged ones
+            return construct(False)
+
+    def in_turn(patience: float) -> Opened:
+        with hold_new(folder, patience=patience):
+            return construct(True)
+
+    try:
+        return in_turn(SILENT)
+    except FolderInUse as busy:
+        print_line(f"{name}: waiting for {busy.holder}, which downloads into {folder}")
+        return in_turn(PATIENCE)

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from emoreg.data.targets import downloads
+from emoreg.data.targets.downloads import open_or_download
+from emoreg.errors import UserError
+
+
+class Published:
+    """A set that takes a moment to download, and does not notice that a download is unfinished."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file, self.downloads, self.begun = folder / "images", 0, threading.Event()
+
+    def __call__(self, download: bool) -> str:
+        if download and not self.file.exists():
+            self.downloads += 1
+            self.file.write_text("some")
+            self.begun.set()
+            time.sleep(0.3)
+            self.file.write_text("all")
+        return self.file.read_text()
+
+
+def test_a_set_is_downloaded_once_and_nobody_reads_it_before_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(downloads, "SILENT", 0.0)
+    published = Published(tmp_path / "data")
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(open_or_download, "svhn", tmp_path / "data", published)
+        assert published.begun.wait(60)
+        others = [pool.submit(open_or_download, "svhn", tmp_path / "data", published) for _ in range(2)]
+        assert [each.result(60) for each in (first, *others)] == ["all"] * 3
+    assert published.downloads == 1
+    assert "svhn: waiting for process " in capsys.readouterr().err
+
+
+def test_a_set_that_is_there_is_opened_without_a_lock(tmp_path: Path) -> None:
+    (tmp_path / "images").write_text("all")
+    assert open_or_download("svhn", tmp_path, Published(tmp_path)) == "all"
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+def test_a_failed_download_leaves_no_folder_behind(tmp_path: Path) -> None:
+    def offline(download: bool) -> None:
+        raise UserError("no route to host" if download else "not here")
+
+    with pytest.raises(UserError, match="no route to host"):
+        open_or_download("svhn", tmp_path / "data", offline)
+    assert not (tmp_path / "data").exists()
