@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from emoreg.config.read_recipe import build
+from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import StimuliSettings, TargetSettings
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 from emoreg.study.definition import StimuliRecipe, Study
 from emoreg.study.image_counts import count_images
-from emoreg.study.missing_sets import describe_missing, is_missing, missing_sets
+from emoreg.study.missing_sets import describe_missing, download_notes, is_missing, missing_sets
 from emoreg.study.plan import plan_runs
 from emoreg.study.run_study import run_study
 
@@ -68,3 +70,39 @@ def test_a_set_that_cannot_be_read_is_a_line_among_the_others(study: Study, tmp_
     assert by_set["emoset"] is not None
     assert by_set["emoset"].train == pytest.approx(94_481, rel=0.02)  # its published training split
     assert all(counted.of(run.recipe) for run in planned if run.mode is not None)
+
+
+def test_a_dry_run_downloads_no_set_and_says_what_the_first_run_downloads(
+    tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(*_arguments: object, **_options: object) -> None:
+        raise AssertionError("a download was tried")
+
+    monkeypatch.setattr("urllib.request.urlopen", download)
+    (tmp_path / "data").mkdir()
+    for root in (tmp_path / "data", tmp_path / "nowhere"):
+        recipe = TrainRecipe(target=TargetSettings("svhn", str(root)))
+        counted = count_images([recipe], quiet)
+        assert counted.of(recipe) is None and not counted.faults
+        assert download_notes([recipe]) == [
+            f"svhn cannot be read from {root}: the first run downloads it there, if torchvision can; size unknown"
+        ]
+    assert list(tmp_path.iterdir()) == [tmp_path / "data"] and not list((tmp_path / "data").iterdir())
+
+
+@pytest.mark.extra("hub")
+def test_a_dry_run_does_not_download_a_set_of_the_hub(
+    tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    builder = SimpleNamespace(cache_dir=str(tmp_path / "cache"))
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *_: builder)
+    monkeypatch.setattr(datasets, "load_dataset", None)
+    recipe = TrainRecipe(target=TargetSettings("hf:me/pets"))
+    counted = count_images([recipe], quiet)
+    assert counted.of(recipe) is None and not counted.faults
+    (line,) = download_notes([recipe])
+    assert line == "hf:me/pets is not on this machine: the first run downloads it from the Hub; size unknown"
+    (tmp_path / "cache").mkdir()
+    assert not download_notes([recipe])

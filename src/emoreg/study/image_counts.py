@@ -19,7 +19,7 @@ from emoreg.runtime.progress import Progress
 from emoreg.stages.class_stimuli import read_stimuli
 from emoreg.stages.stimulus_mixture import split_stimuli
 from emoreg.study.kept_data import Settings
-from emoreg.study.missing_sets import is_missing
+from emoreg.study.missing_sets import download_note, is_missing
 from emoreg.study.stand_ins import stimuli_like, target_like
 
 
@@ -44,7 +44,7 @@ class CountedSets:
     faults: Mapping[Settings, str]
 
     def of(self, recipe: Recipe) -> Counts | None:
-        """Numbers of images of a run; None if a set cannot be read, or is missing and has no published size."""
+        """Numbers of images of a run; None if a set cannot be read, or is not here and of unknown size."""
         sets: list[Settings] = [*recipe.sections.values()]
         if not all(each in self.counts for each in sets):
             return None
@@ -54,7 +54,8 @@ class CountedSets:
 def count_images(recipes: Iterable[Recipe], progress: Progress) -> CountedSets:
     """Read the tables of all image sets, without decoding images; empty files are still found.
 
-    A missing set is assumed to have the published number of images. CIFAR is not downloaded.
+    A missing set is assumed to have the published number of images. Nothing is downloaded: the numbers of images of
+    such sets, except for CIFAR, are unknown.
     """
     sets: dict[Settings, None] = dict.fromkeys(settings for recipe in recipes for settings in recipe.sections.values())
     counts: dict[Settings, Counts] = {}
@@ -76,6 +77,8 @@ def _count_target(settings: TargetSettings) -> Counts | None:
         return None
     usable, target = settings, target_like(settings)
     if target is None:
+        if download_note(settings) is not None:
+            return None
         target = read_target(settings)
     else:  # a stand-in has no names of classes, which label noise may need; noise leaves out no image
         usable = dataclasses.replace(settings, label_noise="none", noise_share=None)
@@ -90,7 +93,7 @@ def _count_target(settings: TargetSettings) -> Counts | None:
 def _count_stimuli(settings: StimuliSettings) -> Counts | None:
     usable, stimuli = settings, stimuli_like(settings)
     if stimuli is None:
-        if is_missing(settings):
+        if is_missing(settings) or download_note(settings) is not None:
             return None
         stimuli = read_stimuli(settings, 0)
     else:  # the labels of a stand-in are random, and must not select images

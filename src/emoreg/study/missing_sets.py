@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emoreg.config.recipe import PretrainRecipe, Recipe
+from emoreg.config.schema import TargetSettings
+from emoreg.data.images import hugging_face
 from emoreg.data.images.table import About
 from emoreg.data.stimuli import SETS
-from emoreg.data.targets.cifar import ARCHIVES, download_note
+from emoreg.data.targets import cifar, torchvision_sets
 from emoreg.errors import UserError
 from emoreg.study.kept_data import Settings
 from emoreg.study.plan import PlannedRun
@@ -106,11 +108,23 @@ def describe_missing(missing: Sequence[MissingSet]) -> list[str]:
 
 
 def download_notes(recipes: Iterable[Recipe]) -> list[str]:
-    """A line for each missing set of known size that the first run downloads."""
-    targets = (settings for recipe in recipes for settings in recipe.sections.values())
-    sets = {(settings.name.lower(), settings.root) for settings in targets if settings.name.lower() in ARCHIVES}
-    notes = (download_note(name, root) for name, root in sorted(sets, key=str))
+    """A line for each set that the first run downloads."""
+    used = (settings for recipe in recipes for settings in recipe.sections.values())
+    sets = {(settings.name.lower(), settings.root): settings for settings in used}
+    notes = (download_note(sets[key]) for key in sorted(sets, key=str))
     return [note for note in notes if note is not None]
+
+
+def download_note(settings: Settings) -> str | None:
+    """A line about the download that reading a set would start; None if nothing has to be downloaded."""
+    name = settings.name.lower()
+    if name in cifar.ARCHIVES:
+        return cifar.download_note(name, settings.root)
+    if isinstance(settings, TargetSettings) and name in torchvision_sets.SETS:
+        return torchvision_sets.download_note(name, settings.root)
+    if name.startswith(hugging_face.PREFIX):
+        return hugging_face.download_note(settings.name, settings.root)
+    return None
 
 
 def is_missing(settings: Settings) -> bool:

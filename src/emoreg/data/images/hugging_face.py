@@ -72,6 +72,26 @@ def load_splits(name: str, root: str | None, section: Section) -> dict[str, Data
     return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
 
 
+def download_note(name: str, root: str | None) -> str | None:
+    """A line about the download that reading the set would start; None if it is here, or cannot be loaded at all.
+
+    Asks the Hub for the set's description, and downloads no images.
+    """
+    if root is not None:
+        return None
+    try:
+        import datasets
+
+        parts = parse_hub_name(name, "target")
+        path = "/".join(parts[:2])
+        with _quiet_client():
+            builder = datasets.load_dataset_builder(path, parts[2] if len(parts) == 3 else None)
+        is_here = Path(path).exists() or Path(builder.cache_dir).is_dir()
+    except Exception:  # `load_splits` says why
+        return None
+    return None if is_here else f"{name} is not on this machine: the first run downloads it from the Hub; size unknown"
+
+
 def _loading_error(name: str, root: str | None, section: Section, config: str | None, error: Exception) -> UserError:
     where = ""
     advice = (

@@ -8,6 +8,7 @@ split, or else on a fifth of each class, always the same.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from emoreg.data.images.files import File
+from emoreg.data.images.packed import is_pack
 from emoreg.data.images.table import Images, Item, Table, joined
 from emoreg.data.targets.downloads import open_or_download
 from emoreg.data.targets.subsets import hold_out_fifth
@@ -138,6 +140,23 @@ _TABLE = (
 SETS: Mapping[str, _Set] = {row.name.lower(): row for row in _TABLE}
 
 
+def download_note(key: str, root: str | None) -> str | None:
+    """A line about the download that reading the set would start; None if its files can be read, or must be put there.
+
+    Finding out takes as long as listing the files, and downloads nothing.
+    """
+    folder = Path(root or "data")
+    if folder.is_file() or is_pack(folder) or not SETS[key].can_download:
+        return None
+    train, test = SETS[key].parts
+    if folder.exists():
+        with contextlib.suppress(Exception):  # on missing files, or anything that parsers raise on damaged ones
+            for options in [*train] if test is None else [*train, test]:
+                _constructor(key, folder, options)(download=False)
+            return None
+    return f"{key} cannot be read from {folder}: the first run downloads it there, if torchvision can; size unknown"
+
+
 def read_torchvision(key: str, root: str | None) -> Target:
     """Read a set, with its validation split if one is published; images are decoded when needed.
 
@@ -177,11 +196,14 @@ def read_torchvision(key: str, root: str | None) -> Target:
     return Target(first[0], last, classes, has_published_test=_is_test(test))
 
 
-def _open(key: str, folder: Path, options: Options) -> Any:
+def _constructor(key: str, folder: Path, options: Options) -> Callable[..., Any]:
     from torchvision import datasets
 
-    name = SETS[key].name
-    construct = functools.partial(getattr(datasets, name), str(folder), **options)
+    return functools.partial(getattr(datasets, SETS[key].name), str(folder), **options)
+
+
+def _open(key: str, folder: Path, options: Options) -> Any:
+    construct = _constructor(key, folder, options)
     try:
         if not SETS[key].can_download:
             return construct()
@@ -190,8 +212,8 @@ def _open(key: str, folder: Path, options: Options) -> Any:
         reason = shortened(str(error), 300) or type(error).__name__
         raise UserError(
             f"{key} can neither be read from {folder} nor downloaded there ({reason}). Put its files there as "
-            f"torchvision.datasets.{name} expects them, or give a folder or zip of <split>/<class>/*.jpg: target.name "
-            "folder, target.root ..."
+            f"torchvision.datasets.{SETS[key].name} expects them, or give a folder or zip of <split>/<class>/*.jpg: "
+            "target.name folder, target.root ..."
         ) from None
 
 
