@@ -99,7 +99,8 @@ class StimuliSettings:
     """Train on calm images only (arousal below 0, the middle of the scale), arousing ones only (above 0), or all. By
     the set's ratings, or else by ratings of its categories' names (Russell & Mehrabian 1977)."""
     limit: int | None = None
-    """Use at most this many training images, drawn by seed; null for all."""
+    """Use at most this many training images (those of share, if that is given), drawn by seed, and the same proportion
+    of the validation images; null for all."""
     test_limit: int | None = None
     """Measure on at most this many images of a published test split, drawn by seed; null for all. For quick trials
     only."""
@@ -165,7 +166,9 @@ class TargetSettings:
     test: bool = True
     """Score the test split at the end. false leaves it unseen, for explorations decided on validation images."""
     limit: int | None = None
-    """Use at most this many training images, drawn by seed in proportion to the classes; null for all."""
+    """Use at most this many training images, drawn by seed in proportion to the classes; null for all. Of the
+    validation images it keeps the proportion that the limit is of all training images, also where share, per_class or
+    imbalance leave fewer than the limit."""
     test_limit: int | None = None
     """Score at most this many images of the test split at the end, drawn by seed in proportion to the classes; null for
     all. For quick trials only: such an accuracy cannot be compared with any other."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from emoreg.data.images.splits import at_most, cut_validation, first_of_each, keep_rows, split_rows
+from emoreg.data.images.splits import Rows, at_most, cut_validation, first_of_each, keep_rows, split_rows
 from emoreg.data.images.table import Table
 from emoreg.errors import UserError
 from listening import Listening
@@ -133,3 +133,13 @@ def test_the_first_of_each_class_are_nested_subsets_of_the_rows() -> None:
     assert one.tolist() == sorted(one) and not np.array_equal(
         one, first_of_each(LABELS, rows, np.array([1, 0, 2, 3, 9]), 1)
     )
+
+
+def test_a_limit_keeps_validation_images_in_proportion_to_all_training_images() -> None:
+    def thin(rows: Rows) -> Rows:
+        return rows[:30]
+
+    train, held_out = cut_validation(table(), 0.2, limit=40, seed=0)
+    assert (len(train), len(held_out)) == (40, 10)  # of 80 and 20
+    fewer, same = cut_validation(table(), 0.2, limit=40, seed=0, thin=thin)
+    assert len(fewer) == 30 and same.tolist() == held_out.tolist()

@@ -34,7 +34,8 @@ def cut_validation(
     Args:
         table: the training images of a set, without its test images.
         share: share of the validation part, in [0, 1).
-        limit: keep at most this many training images, and the same proportion of validation images; None for all.
+        limit: keep at most this many training images, and of the validation images the proportion that the limit is of
+            all training images, whatever `thin` drops; None for all.
         seed: seed of all draws.
         thin: drops training images before `limit` applies; does not affect the validation part.
         classes: class names, for messages.
