@@ -43,7 +43,7 @@ class SetReader:
         """All files below the root. UserError if it cannot be listed."""
         return list_files(self.root)
 
-    @property
+    @cached_property
     def image_files(self) -> list[File]:
         """The files that are images, by suffix."""
         return [file for file in self.files if is_image(file.name)]
