@@ -294,10 +294,18 @@ def test_images_that_are_labelled_by_other_votes_than_most_are_counted() -> None
     voted = Stimuli("photos", pixels(12), (Labels(EmotionSpace("votes", EKMAN_6_NEUTRAL), votes),))
     split = split_stimuli(voted, settings(labels="polarity"), 0, heard)
     assert split.left_out == 0
-    assert heard.lines[0] == (
+    line = (
         "photos: 3 of 12 images are labelled by other votes than most, because their most-voted emotion (surprise, "
         "neutral) has no polarity"
     )
+    assert heard.lines[0] == line
+    selected = Listening()
+    split_stimuli(voted, settings(valence="pleasant"), 0, selected)
+    assert line in selected.lines
+    rated = dataclasses.replace(voted, labels=(*voted.labels, Labels(VALENCE_AROUSAL, np.ones((12, 2), np.float32))))
+    by_ratings = Listening()
+    split_stimuli(rated, settings(valence="pleasant"), 0, by_ratings)
+    assert line not in by_ratings.lines
 
 
 def test_the_same_image_is_in_the_same_part_whatever_its_label(quiet: Progress) -> None:

@@ -94,6 +94,8 @@ def split_stimuli(
         progress.report_notes(
             [f"{stimuli.name}: {kept.sum():,} of {len(rows):,} images are {evoked}; the others are left out"]
         )
+        if settings.valence != "all" and not any("valence" in labels.space.names for labels in stimuli.labels):
+            progress.report_notes(describe_outvoted(stimuli, "polarity"))
         table, rows = table.take(np.flatnonzero(kept)), rows[kept]
     part = _parts(stimuli, settings.validation, seed, edition)[rows]
     train, validation, test = (np.flatnonzero(part == name) for name in ("train", "validation", "test"))
