@@ -290,6 +290,30 @@ def test_a_difference_of_an_early_look_that_has_faded_is_said_first() -> None:
     assert not any(text in sentence for sentence in others for text in ("is found", "Above "))
 
 
+def looked_at_6_and_9(late: list[float]) -> pd.DataFrame:
+    """A study with 9 of 12 planned seeds; `late` are the gains over Backbone at its last three seeds."""
+    gains = [0.0073, 0.0042, 0.0036, 0.0037, 0.0033, 0.0029, *late]
+    plan: dict[str, Any] = {"purpose": "confirmation", "planned_seeds": 12, "looks": [6, 9, 12]}
+    return results(stage_2({"none": [0.7] * 9, "learned": [0.7 + gain for gain in gains]}, **plan))
+
+
+def test_a_difference_has_faded_if_its_interval_at_the_level_of_the_look_includes_zero() -> None:
+    table = looked_at_6_and_9([-0.0016, 0.0019, -0.001])
+    (gain,) = [arm.contrasts["gain"] for arm in analyse("a study", table).arms if arm.arm.is_regulated]
+    assert gain.verdict == "above" and gain.size.low < 0 and gain.level < gain.p < 0.025
+    first, *others = findings_of(table)
+    assert first.startswith(
+        "A difference found at an early look is no longer shown: the gain over Backbone of Learn-E-Reg, above with 6 "
+        "seeds, is +0.27 points (98.2 % interval −"
+    )
+    assert not any(sentence.startswith("Above") for sentence in others)
+
+
+def test_a_difference_that_an_early_look_found_and_later_seeds_still_show_names_this_look() -> None:
+    (gain,) = [s for s in findings_of(looked_at_6_and_9([0.0042, 0.0036, 0.0037])) if s.startswith("Above Backbone")]
+    assert re.match(r"Above Backbone with 9 seeds: Learn-E-Reg, \+.* points \(98.2 % .*, found at 6 seeds\)\.", gain)
+
+
 def test_a_faded_label_effect_leaves_no_effect_of_emotion_even_if_a_twin_lacks_the_later_seeds() -> None:
     table = study({**REFERENCES, "learned": 0.02, **twins()}, purpose="confirmation", planned_seeds=10, looks=[7, 10])
     late = (table["mode"] == "learned") & (table["seed"] >= 7)

@@ -14,7 +14,7 @@ from emoreg.report.contrast_kinds import KINDS
 from emoreg.report.doses import Doses
 from emoreg.report.method_notes import MethodNotes
 from emoreg.report.run_frame import EXPLORATION, MODES, TWINS, Arm
-from emoreg.report.statistics import LEVEL, TIE, Interval
+from emoreg.report.statistics import TIE, Interval
 from emoreg.report.verdicts import Verdict
 from emoreg.suites.figures import Figure
 
@@ -37,7 +37,8 @@ class ContrastResult:
     over_seeds: Interval  # over seeds alone
     level: float  # one-sided level of the limits
     images: int  # number of test images that `size` covers; 0: it is over seeds alone
-    p: float  # one-sided, corrected for the family; for being below if that is the verdict, else for being above
+    # One-sided, corrected for the family, to compare with `level`; for being below if that is the verdict, else above.
+    p: float
     family: int  # number of arms; 0 if nothing is tested
     missing: tuple[str, ...]  # twins
     smallest: float  # difference that the test finds with probability 0.8; NaN if nothing is tested or could pass
@@ -62,9 +63,14 @@ class ContrastResult:
         return self.verdict in (Verdict.ABOVE, Verdict.BELOW)
 
     @property
+    def found_at(self) -> int | None:
+        """The number of seeds at the look that decided, if it is an earlier one than that of the size; else None."""
+        return self.decided_at if self.decided_at is not None and self.decided_at < self.size.n else None
+
+    @property
     def has_faded(self) -> bool:
-        """Whether an early look decided and all seeds so far no longer show it."""
-        return self.is_found and self.decided_at is not None and self.decided_at < self.size.n and self.p > LEVEL + TIE
+        """Whether an earlier look decided and all seeds so far no longer show it."""
+        return self.found_at is not None and self.p > self.level + TIE
 
 
 @dataclass(frozen=True)

@@ -94,10 +94,15 @@ def findings(analysis: Analysis) -> list[str]:
 
 
 def in_points(contrast: ContrastResult) -> str:
-    """A difference with its interval and p: "+0.40 points (95 % interval +0.10 to +0.70, p = 0.031)"."""
+    """A difference with its interval and p: "+0.40 points (95 % interval +0.10 to +0.70, p = 0.031)".
+
+    If an earlier look decided and its difference is still shown, the number of seeds at that look follows.
+    """
     remarks = [_limits(contrast)]
     if not math.isnan(contrast.p):
         remarks.append("p < 0.001" if contrast.p < 0.001 else f"p = {contrast.p:.3f}")
+    if contrast.found_at is not None and not contrast.has_faded:
+        remarks.append(f"found at {count(contrast.found_at, 'seed')}")
     return f"{points(contrast.size.mean)} points ({', '.join(remarks)})"
 
 

@@ -324,8 +324,8 @@ def verdict_entry(contrast: ContrastResult) -> str:
     """The verdict of a contrast, with the number of seeds if an early look decided it; empty without a verdict."""
     if contrast.verdict is None:
         return ""
-    at = contrast.decided_at
-    return VERDICTS[contrast.verdict] + ("" if at is None or at >= contrast.size.n else f" at {count(at, 'seed')}")
+    at = contrast.found_at
+    return VERDICTS[contrast.verdict] + ("" if at is None else f" at {count(at, 'seed')}")
 
 
 def limits_of(contrast: ContrastResult, seeds: int | None = None) -> str:
