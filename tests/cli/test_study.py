@@ -126,6 +126,7 @@ def test_a_dry_run_prints_the_plan_and_trains_nothing(
     monkeypatch.setattr(calibrate, "SECONDS", 0.01)
     shown = told(capsys, "study", "pilot.yaml", "--dry-run", "--quiet", "--seeds", "3")
     assert re.search(r"12 runs, 0 done, 12 to do: (a few seconds|about .+) on this machine \(", shown)
+    assert "With 2 seeds no test can pass, whatever the results: plan more seeds." in shown
     assert not (tmp_path / "runs").exists()
 
 

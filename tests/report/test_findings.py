@@ -263,10 +263,17 @@ def test_an_exploration_of_two_seeds_has_too_few_for_an_interval() -> None:
     assert any(s.endswith("Learn-E-Reg, +2.00 points (too few seeds for an interval).") for s in sentences)
 
 
-def test_a_look_too_early_to_decide_takes_more_seeds_than_it_has() -> None:
-    plan: dict[str, Any] = {"purpose": "confirmation", "planned_seeds": 8, "looks": [4, 8]}
+@pytest.mark.parametrize(
+    ("looks", "then"),
+    [
+        ([4, 16], "the next look at which one can is at 16 seeds"),
+        ([4, 5, 40], "the next look at which one can is at 40 seeds"),  # at 5 seeds its level is below 1 / 10,000
+    ],
+)
+def test_after_a_look_too_early_to_decide_the_next_one_that_can_is_given(looks: list[int], then: str) -> None:
+    plan: dict[str, Any] = {"purpose": "confirmation", "planned_seeds": looks[-1], "looks": looks}
     first, *_ = findings_of(study({**REFERENCES, "learned": 0.02, **twins()}, 4, **plan))
-    assert first.endswith("with 4 seeds no test can pass; it takes at least 5.")
+    assert first.endswith(f"with 4 seeds no test can pass; {then}.")
 
 
 def test_more_arms_need_more_seeds() -> None:

@@ -8,7 +8,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from emoreg.report.looks import nominal_levels
+from emoreg.report.looks import nominal_levels, possible_looks
 
 
 def test_five_looks_have_the_published_bounds() -> None:
@@ -33,3 +33,21 @@ def test_many_looks_still_leave_something_for_the_last() -> None:
     levels = nominal_levels(tuple(range(2, 31)), 0.025)
     assert all(one < after for one, after in itertools.pairwise(levels))
     assert 0.015 < levels[-1] < 0.025
+
+
+@pytest.mark.parametrize(
+    ("looks", "arms", "possible"),
+    [
+        ((3,), 1, ()),
+        ((4,), 1, (4,)),
+        ((4,), 8, ()),  # 1 / 256 for eight arms
+        ((4, 6, 8), 1, (6, 8)),
+        ((10, 16), 1, (10, 16)),
+        ((10, 16), 16, (16,)),  # no p is below 1 / 10,000
+        ((12,), 300, ()),
+    ],
+)
+def test_a_look_is_possible_if_some_p_of_its_seeds_is_within_its_level(
+    looks: tuple[int, ...], arms: int, possible: tuple[int, ...]
+) -> None:
+    assert possible_looks(looks, arms) == possible

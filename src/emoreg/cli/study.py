@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from emoreg.study.definition import Study
+    from emoreg.study.plan import PlannedRun
     from emoreg.study.ray_pool import Ray
 
 
@@ -211,9 +212,33 @@ def _print_plan(
     show(plan_table(study, part, costs, jobs, ids, len({run.id for run in planned}) if only else None, on_gpu))
     if line := plan_line(part, study.suites):
         show(line)
+    has_verdicts = study.purpose != "exploration" and not study.is_smoke
+    if has_verdicts and (line := _idle_looks(study.looks or (study.seeds,), planned)):
+        show(line)
     if is_refused or not all(each.fault for each in missing):
         return 2
     return 1 if missing else 0
+
+
+def _idle_looks(looks: tuple[int, ...], planned: Sequence[PlannedRun]) -> str | None:
+    """A line on the planned looks at which no data could pass a test; None if there are none."""
+    from emoreg.report.formatting import all_of, count
+    from emoreg.report.looks import possible_looks
+    from emoreg.study.arms import REGULATED
+
+    arms: dict[tuple[str | None, str], set[tuple[str | None, ...]]] = {}
+    for run in planned:
+        if run.mode in REGULATED and run.experience == "affect":
+            arms.setdefault((run.target, run.backbone), set()).add((run.mode, run.variant, run.stimuli))
+    most = max(map(len, arms.values()), default=0)
+    if not most:
+        return None
+    possible = possible_looks(looks, most)
+    if not (idle := [look for look in looks if look not in possible]):
+        return None
+    seeds = all_of([*map(str, idle[:-1]), count(idle[-1], "seed")], "or")
+    tests, more = f"test of {most} arms" if most > 1 else "test", "later looks" if possible else "more seeds"
+    return f"With {seeds} no {tests} can pass, whatever the results: plan {more}."
 
 
 def ray_cluster(ray: bool | str, jobs: int, **given: float | None) -> Ray | None:

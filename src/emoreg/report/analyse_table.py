@@ -29,6 +29,7 @@ from emoreg.report.contrast_sizes import rows_of
 from emoreg.report.contrasts import JudgedContrast, frame_of, judged_contrasts
 from emoreg.report.doses import doses_of
 from emoreg.report.formatting import all_of
+from emoreg.report.looks import possible_looks
 from emoreg.report.machine_notes import facts_of
 from emoreg.report.measures import MEASURES
 from emoreg.report.method_notes import MethodNotes, method_notes
@@ -38,6 +39,7 @@ from emoreg.report.shared_settings import targets_of
 from emoreg.report.smallest_effect import SMALLEST, smallest_effects
 from emoreg.report.statistics import Interval, interval
 from emoreg.report.suites import suite_cells
+from emoreg.report.verdicts import Verdict
 from emoreg.study.columns import CURVES, NUMBER, SETTINGS, RunStatus, each_once, type_of
 
 if TYPE_CHECKING:
@@ -192,6 +194,7 @@ def _contrast_result(runs: Runs, one: JudgedContrast, smallest: float) -> Contra
     if size.hardest is not None:
         values = values - runs.scores[list(rows_of(arms[size.hardest], one.seeds))]
     outcome, is_alone = runs.outcomes[contrast.cell], contrast.others == (None,)
+    possible = possible_looks(planned, decision.family) if decision.verdict is Verdict.TOO_FEW else ()
     return ContrastResult(
         name=contrast.name,
         against=size.against,
@@ -209,6 +212,7 @@ def _contrast_result(runs: Runs, one: JudgedContrast, smallest: float) -> Contra
         next_look=planned[contrast.complete] if contrast.complete < len(planned) else None,
         decided_at=decision.decided_at,
         verdict=decision.verdict,
+        possible_look=next((look for look in possible if look > len(one.seeds)), None),
         lacking=contrast.lacking,
     )
 

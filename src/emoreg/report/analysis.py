@@ -48,6 +48,7 @@ class ContrastResult:
     next_look: int | None  # number of seeds at the next look; None without a plan or when it is complete
     decided_at: int | None  # number of seeds at the look that decided for above or below
     verdict: Verdict | None
+    possible_look: int | None = None  # with too few seeds: number of seeds at the next look at which a test can pass
     # Without a plan: arms, and the seeds that they lack and others have; the contrast does not use these seeds.
     lacking: tuple[tuple[Arm, tuple[int, ...]], ...] = ()
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from emoreg.report.analysis import Analysis, ArmResult, ContrastResult
 from emoreg.report.contrast_kinds import KINDS, LABEL_TWINS, OVER_TWINS, PRACTICAL, PRETEXT_TWINS, to_beat
 from emoreg.report.formatting import all_of, count, coverage, decimal, listed, points
+from emoreg.report.looks import possible_looks
 from emoreg.report.method_notes import FIRST_EDITION
 from emoreg.report.power import WANTED
 from emoreg.report.relatives_findings import relatives_findings
@@ -291,10 +292,13 @@ def _missing(arm: ArmResult) -> str:
 
 
 def _too_few(contrast: ContrastResult) -> str:
-    numbers = range(contrast.size.n + 1, MOST_SEEDS)
-    needed = next((n for n in numbers if smallest_tail(n) * max(contrast.family, 1) <= contrast.level), MOST_SEEDS)
     arms = f" of {contrast.family} arms" if contrast.family > 1 else ""
-    return f"with {count(contrast.size.n, 'seed')} no test{arms} can pass; it takes at least {needed}"
+    few = f"with {count(contrast.size.n, 'seed')} no test{arms} can pass"
+    if contrast.possible_look is not None:
+        return f"{few}; the next look at which one can is at {count(contrast.possible_look, 'seed')}"
+    numbers = range(contrast.size.n + 1, MOST_SEEDS + 1)
+    needed = next((n for n in numbers if possible_looks((n,), contrast.family)), None)
+    return few if needed is None else f"{few}; it takes at least {needed}"
 
 
 def _practical(said: Mapping[Statement, Sequence[StatedContrast]], tested: Container[str]) -> list[str]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from emoreg.report.statistics import LEVEL, TIE, smallest_tail
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -52,6 +54,17 @@ def nominal_levels(looks: tuple[int, ...], level: float) -> tuple[float, ...]:
         density = (kernel @ density) * weights * (bound - low) / 2
         places, spent, before = grid, may_spend, time
     return tuple(levels)
+
+
+def possible_looks(looks: tuple[int, ...], arms: int) -> tuple[int, ...]:
+    """The looks at which some data could pass a test: few seeds have no p small enough for an early look's level.
+
+    Args:
+        looks: as for `nominal_levels`.
+        arms: number of regulated arms that share the level.
+    """
+    levels = nominal_levels(looks, LEVEL / arms)
+    return tuple(look for look, level in zip(looks, levels, strict=True) if smallest_tail(look) <= level + TIE)
 
 
 def _excess(bound: float, places: NDArray[np.float64], density: NDArray[np.float64], step: float, new: float) -> float:
