@@ -131,8 +131,16 @@ def test_a_plan_is_reported_with_its_first_seed() -> None:
     assert "Planned: 2 seeds from 10 on, looks at 2." in taken_values(own(frame.assign(seed=frame["seed"] + 10)))
 
 
+def test_a_target_without_a_plan_is_said_beside_one_with_a_plan() -> None:
+    frame = own_frame({"Backbone": 0.5, "Learn-E-Reg": 0.5}, seeds=2)
+    both = pd.concat([frame.assign(target="pets", planned_seeds=2), frame.assign(target="cars")], ignore_index=True)
+    assert any(line.startswith("For a target and backbone without planned_seeds") for line in not_checked(own(both)))
+    planned = both[both["target"] == "pets"].reset_index(drop=True)
+    assert not any("planned_seeds" in line for line in not_checked(own(planned)))
+
+
 def test_what_is_not_checked_depends_on_the_columns() -> None:
-    least = own_frame({"Backbone": 0.5}, seeds=2)
+    least = own_frame({"Learn-E-Reg": 0.5}, seeds=2)
     assert len(not_checked(own(least))) == 3
     assert "classes; train_accuracy_non_emotional, train_accuracy_emotional" in not_checked(own(least))[-1]
     assert any("checksum" in line for line in not_checked(own(least.assign(correct="1010", accuracy=0.5))))

@@ -114,6 +114,12 @@ def test_a_study_s_table_is_recognised(tmp_path: Path) -> None:
         ("arm,seed,accuracy,correct\nBackbone,0,0.7,0120\n", "row 2: correct holds '0120'; give 1 (right) or 0"),
         ("arm,seed,accuracy,correct\nBackbone,0,0.7,0101\n", "row 2: accuracy is 0.7, but 2 of 4 images in correct"),
         ("arm,seed,accuracy,planned_seeds,looks\nBackbone,0,0.7,8,8 4\n", "row 2: looks are [8, 4]; they must ascend"),
+        ("arm,seed,accuracy,first_seed\nBackbone,9,0.7,9\n", "row 2: first_seed is 9, but the number of seeds is not"),
+        (
+            "arm,seed,accuracy,planned_seeds\nBackbone,0,0.7,8\nE-Reg,0,0.8,\nE-Reg,1,0.8,12\n",
+            "row 4: the runs of one target and backbone have different plans (planned_seeds, first_seed, looks): "
+            "12 seeds from 0 on, looks at 12; but 8 seeds from 0 on, looks at 8 in ",
+        ),
         (
             "arm,seed,correct\nBackbone,0,1101\nLearn-E-Reg,0,11011\n",
             "row 3: 5 test images, but 4 in ",
@@ -223,6 +229,33 @@ def test_a_plan_of_seeds_and_looks_is_read(tmp_path: Path) -> None:
     assert plans == {Plan(8, (5, 8))}
     text = "arm,seed,accuracy,planned_seeds,first_seed\nBackbone,100,0.7,8,100\n"
     assert set(read(written(tmp_path / "own.csv", text)).runs.plans.values()) == {Plan(8, (8,), 100)}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "verdict"), [("planned_seeds", 12, "between_looks"), ("looks", "[8, 12]", "above")]
+)
+def test_a_plan_that_only_one_row_gives_is_that_of_every_arm(
+    tmp_path: Path, column: str, value: Any, verdict: str
+) -> None:
+    frame = own_frame({"Backbone": 0.70, "Learn-E-Reg": 0.76}).astype(object)
+    alone, whole = frame.assign(**{column: None}), frame.assign(**{"planned_seeds": 12, column: value})
+    alone.loc[3, column] = value
+    alone.to_csv(tmp_path / "alone.csv", index=False)
+    whole.to_csv(tmp_path / "whole.csv", index=False)
+    table, expected = (as_table(read(tmp_path / f"{name}.csv")) for name in ("alone", "whole"))
+    pd.testing.assert_frame_equal(table.drop(columns="run"), expected.drop(columns="run")[table.columns.drop("run")])
+    found = emoreg.analyse(table)
+    assert found.loc[(found["contrast"] == "gain") & (found["mode"] == "learned"), "verdict"].tolist() == [verdict]
+
+
+def test_targets_may_have_plans_of_their_own() -> None:
+    frame = own_frame({"Backbone": 0.70, "Learn-E-Reg": 0.76}, seeds=4).astype(object)
+    pets, cars = frame.assign(target="pets", planned_seeds=None), frame.assign(target="cars", planned_seeds=4)
+    pets.loc[0, "planned_seeds"] = 8
+    own = own_results(pd.concat([pets, cars], ignore_index=True))
+    assert own is not None
+    assert {(cell.target, plan.seeds) for (cell, _), plan in own.runs.plans.items()} == {("pets", 8), ("cars", 4)}
+    assert as_table(own)["planned_seeds"].tolist() == [8] * 8 + [4] * 8
 
 
 def test_every_column_is_one_of_a_study_s_table_or_the_arm() -> None:

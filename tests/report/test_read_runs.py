@@ -113,6 +113,8 @@ def test_runs_of_one_arm_with_different_plans_are_refused_whatever_their_order()
     frame["planned_seeds"] = frame["seed"].map(lambda seed: 4 if seed < 4 else 8)
     messages = [refusal(lambda: read_runs(frame)), refusal(lambda: read_runs(frame.iloc[::-1]))]
     assert all("have different plans (planned_seeds, first_seed, looks)" in message for message in messages)
+    plans = ["8 seeds from 0 on, looks at 8", "4 seeds from 0 on, looks at 4"]
+    assert "; but ".join(plans) in messages[0] and "; but ".join(reversed(plans)) in messages[1]
 
 
 def in_csv(frame: pd.DataFrame) -> pd.DataFrame:

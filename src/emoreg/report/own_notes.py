@@ -60,11 +60,13 @@ def taken_values(own: OwnResults) -> list[str]:
 def not_checked(own: OwnResults) -> list[str]:
     """What the verdicts rely on but the table does not show, a sentence each."""
     is_given = {name for name in own.columns if own.frame.get(name) is not None and own.frame[name].notna().any()}
+    planned = {cell for cell, _ in own.runs.plans}
     sentences = [AUTHORS_WORD]
-    if not own.runs.plans:
+    if any(cell not in planned for cell, arms in own.runs.cells.items() if any(arm.is_regulated for arm in arms)):
+        where = "For a target and backbone without planned_seeds" if planned else "Without the column planned_seeds"
         sentences.append(
-            "Without the column planned_seeds, the seeds that all arms of a contrast have count as planned: if seeds "
-            "were chosen or left out after seeing results, its p-values are too small."
+            f"{where}, the seeds that all arms of a contrast have count as planned: if seeds were chosen or left out "
+            "after seeing results, its p-values are too small."
         )
     if _has(is_given, "correct") and not _has(is_given, "checksum"):
         sentences.append("Without the column checksum, all runs are assumed to have the same test images in one order.")
@@ -141,11 +143,7 @@ def _on_plan(own: OwnResults) -> str:
     plans = dict.fromkeys(own.runs.plans.values())
     if not plans:
         return "The planned number of seeds is not given."
-    each = [
-        f"{count(plan.seeds, 'seed')} from {plan.first} on, looks at {all_of(list(map(str, plan.looks)))}"
-        for plan in plans
-    ]
-    return f"Planned: {'; '.join(each)}."
+    return f"Planned: {'; '.join(plan.words for plan in plans)}."
 
 
 def _on_others(own: OwnResults) -> Iterator[str]:

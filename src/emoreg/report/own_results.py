@@ -20,7 +20,7 @@ from emoreg.errors import UserError, shortened
 from emoreg.report.arm_names import arm_named
 from emoreg.report.own_columns import OF_AN_ARM, SCORES, STORED, VALIDATED, check_columns, column_of, is_own, read_value
 from emoreg.report.read_runs import ArrowFrame, in_pandas, read_runs
-from emoreg.report.run_frame import EXPLORATION, Runs
+from emoreg.report.run_frame import EXPLORATION, Plan, Runs
 from emoreg.study.columns import RunStatus
 from emoreg.study.conform import conform
 from emoreg.study.results_table import check_content, read_parquet
@@ -126,6 +126,8 @@ def as_table(own: OwnResults) -> pd.DataFrame:
         ends["test_correct"] = [_packed(correct) for correct in frame["test_correct"]]
     if "classes" in frame:
         ends["classes"] = [_numbered(classes) for classes in frame["classes"]]
+    if own.runs.plans:
+        ends |= _filled_plans(own.runs, len(frame))
     frame = frame.assign(**ends)
     for name in ("target", "backbone"):
         frame[name] = frame[name].fillna(f"unnamed {name}") if name in frame else f"unnamed {name}"
@@ -136,6 +138,22 @@ def as_table(own: OwnResults) -> pd.DataFrame:
     except (ValueError, TypeError) as error:  # Arrow's errors are of both kinds
         raise UserError(f"{own.source}: {shortened(str(error), 200)}") from None
     return table
+
+
+def _filled_plans(runs: Runs, rows: int) -> dict[str, pd.Series[Any]]:
+    """The columns of the plan with that of its cell in every row, as a study's table has them."""
+    import pandas as pd
+
+    plans: list[Plan | None] = [None] * rows
+    for (cell, arm), plan in runs.plans.items():
+        for row in runs.cells[cell][arm].values():
+            plans[row] = plan
+    columns: dict[str, list[Any]] = {
+        "planned_seeds": [plan and plan.seeds for plan in plans],
+        "first_seed": [plan and plan.first for plan in plans],
+        "looks": [plan and list(plan.looks) for plan in plans],
+    }
+    return {name: pd.Series(values, dtype=object) for name, values in columns.items()}
 
 
 def _from_parquet(path: Path) -> OwnResults | None:

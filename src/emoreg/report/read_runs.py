@@ -46,7 +46,8 @@ def read_runs(frame: pd.DataFrame | ArrowFrame, places: Sequence[str] | None = N
             `checksum` or `test_checksum`; `test_loss`; `train_accuracy_non_emotional`, `train_accuracy_emotional` (or
             of the other outcomes); `device`, `precision` (or `env.device`, `env.precision`) and `edition`; `id`, the
             same in every row of a run that variants share.
-        places: where each row is, for messages, such as "results.csv, row 3". None for a study's table.
+        places: where each row is, for messages, such as "results.csv, row 3", in a user's own table, which has one plan
+            for all arms of a cell. None for a study's table, which has one for each arm, in all of its rows.
 
     Raises:
         UserError: a column is missing, a name is unknown, an accuracy is outside [0, 1], or a run occurs twice.
@@ -65,7 +66,7 @@ def read_runs(frame: pd.DataFrame | ArrowFrame, places: Sequence[str] | None = N
     planned = _each(_plan, where, *(_values(frame, name) for name in ("planned_seeds", "looks", "first_seed")))
 
     by_cell: dict[Cell, dict[Arm, dict[int, int]]] = {}
-    plans: dict[tuple[Cell, Arm], Plan] = {}
+    plans: dict[tuple[Cell, Arm | None], tuple[Plan, int]] = {}  # with the first row that gives it
     for row, (cell, arm, seed, plan) in enumerate(zip(cells, arms, seeds, planned, strict=True)):
         by_seed = by_cell.setdefault(cell, {}).setdefault(arm, {})
         if is_done[row] and (first := by_seed.setdefault(seed, row)) != row:
@@ -74,10 +75,18 @@ def read_runs(frame: pd.DataFrame | ArrowFrame, places: Sequence[str] | None = N
             raise UserError(
                 f"{where[row]}{study} has the run {arm.label}, seed {seed} twice{other}: give each study's results once"
             )
-        if plan is not None and plans.setdefault((cell, arm), plan) != plan:
+        if plan is None:
+            continue
+        # A user's own table may give a plan in any of its rows. Those of a study give it in all.
+        other_plan, first = plans.setdefault((cell, arm if places is None else None), (plan, row))
+        if other_plan != plan:
+            runs, give = f"the runs of {arm.label}", "the rows of one study"
+            if places is not None:
+                runs, give = "the runs of one target and backbone", "one plan, in one row or in all"
+            at = f" in {where[first].removesuffix(': ')}" if places else ""
             raise UserError(
-                f"{where[row]}the runs of {arm.label} have different plans (planned_seeds, first_seed, looks); a plan "
-                "must not change once there are results; give the rows of one study"
+                f"{where[row]}{runs} have different plans (planned_seeds, first_seed, looks): {plan.words}; but "
+                f"{other_plan.words}{at}; a plan must not change once there are results; give {give}"
             )
     return Runs(
         cells={
@@ -85,7 +94,12 @@ def read_runs(frame: pd.DataFrame | ArrowFrame, places: Sequence[str] | None = N
             for cell, by_arm in by_cell.items()
         },
         planned={cell: list(by_arm) for cell, by_arm in by_cell.items()},
-        plans=plans,
+        plans={
+            (cell, arm): given[0]
+            for cell, by_arm in by_cell.items()
+            for arm in by_arm
+            if (given := plans.get((cell, arm if places is None else None))) is not None
+        },
         outcomes=_of_cells(cells, outcomes, where),
         scores=scores,
         is_collapsed=_collapsed(frame, outcomes, scores, where),
@@ -276,11 +290,14 @@ def _starved(frame: pd.DataFrame, outcomes: Sequence[Outcome]) -> list[str | Non
 
 
 def _plan(seeds: Any, looks: Any, first: Any) -> Plan | None:
-    if seeds is None:
-        return None
     try:
-        number, start = int(seeds), 0 if first is None else int(first)
-        at = (number,) if looks is None or len(looks) == 0 else tuple(int(look) for look in looks)
+        at = () if looks is None else tuple(int(look) for look in looks)
+        if seeds is None and not at:
+            if first is not None:
+                raise UserError(f"first_seed is {first}, but the number of seeds is not given: add planned_seeds")
+            return None
+        number, start = int(at[-1] if seeds is None else seeds), 0 if first is None else int(first)
+        at = at or (number,)
     except (TypeError, ValueError):
         given = f"planned_seeds is {seeds}, first_seed {first} and looks {looks}"
         raise UserError(f"{given}; give a number, a number or nothing, and a list") from None

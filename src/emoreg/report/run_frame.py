@@ -11,6 +11,7 @@ import numpy as np
 from emoreg.config.outcomes import Outcome
 from emoreg.config.schema import RELATIVES
 from emoreg.errors import UserError
+from emoreg.report.formatting import all_of, count
 from emoreg.report.statistics import image_variance
 from emoreg.study.arms import EXPERIENCES, LABELS, REGULATED
 
@@ -64,6 +65,11 @@ class Plan(NamedTuple):
     def numbers(self) -> range:
         """The planned seeds."""
         return range(self.first, self.first + self.seeds)
+
+    @property
+    def words(self) -> str:
+        """The plan in words: "12 seeds from 0 on, looks at 6 and 12"."""
+        return f"{count(self.seeds, 'seed')} from {self.first} on, looks at {all_of(list(map(str, self.looks)))}"
 
 
 class Correct(NamedTuple):
