@@ -111,6 +111,8 @@ def test_a_study_s_table_is_recognised(tmp_path: Path) -> None:
         ("arm,seed,accuracy,lambda\nBackbone,0,0.7,2\n", "row 2: lambda holds 2; it must be a share in [0, 1]"),
         ("arm,seed,accuracy,classes\nBackbone,0,0.7,1\n", "row 2: classes holds '1'; give the number of classes"),
         ("arm,seed,accuracy,purpose\nBackbone,0,0.7,explore\n", "row 2: purpose 'explore' is unknown (did you mean"),
+        ("arm,seed,accuracy,validation_accuracy\nBackbone,0,,0.7\n", "row 2: accuracy is empty; write nan for a run"),
+        ("arm,seed,validation_ccc\nBackbone,0,0.7\n", "row 2: validation_ccc is compared only in an exploration: "),
         ("arm,seed,accuracy,correct\nBackbone,0,0.7,0120\n", "row 2: correct holds '0120'; give 1 (right) or 0"),
         ("arm,seed,accuracy,correct\nBackbone,0,0.7,0101\n", "row 2: accuracy is 0.7, but 2 of 4 images in correct"),
         ("arm,seed,accuracy,planned_seeds,looks\nBackbone,0,0.7,8,8 4\n", "row 2: looks are [8, 4]; they must ascend"),
@@ -229,6 +231,13 @@ def test_a_plan_of_seeds_and_looks_is_read(tmp_path: Path) -> None:
     assert plans == {Plan(8, (5, 8))}
     text = "arm,seed,accuracy,planned_seeds,first_seed\nBackbone,100,0.7,8,100\n"
     assert set(read(written(tmp_path / "own.csv", text)).runs.plans.values()) == {Plan(8, (8,), 100)}
+
+
+def test_an_exploration_may_have_only_its_own_accuracies(tmp_path: Path) -> None:
+    text = "arm,seed,validation_accuracy,purpose\nBackbone,0,0.7,exploration\n"
+    assert read(written(tmp_path / "r.csv", text)).runs.scores.tolist() == [0.7]
+    frame = pd.DataFrame({"arm": ["Backbone"], "seed": [0], "validation_accuracy": [0.7]})
+    assert "row 0: validation_accuracy is compared only in an exploration" in refusal(lambda: own_results(frame))
 
 
 @pytest.mark.parametrize(

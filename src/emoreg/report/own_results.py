@@ -296,9 +296,15 @@ def _score_correct(values: dict[str, Any], is_text: bool) -> int | None:
             )
         values[score] = exact
         return correct.size
-    is_validated = any(values.get(name) is not None for name in VALIDATED)
+    validated = next((name for name in VALIDATED if values.get(name) is not None), None)
+    is_validated = validated is not None and values.get("purpose") == EXPLORATION
     if correct is not None and score not in values and not is_validated:
         raise UserError(f"{name} is packed, which hides the number of images: give the {score} too, or unpack it")
+    if validated is not None and score not in values and not is_validated:
+        raise UserError(
+            f"{validated} is compared only in an exploration: give the {validated.removeprefix('validation_')} on test "
+            f"images, or write {EXPLORATION} into the column purpose"
+        )
     if accuracy is None and is_text and not is_validated:
         raise UserError(
             f"{score} is empty; write nan for a run that diverged, and leave out runs that are not finished"
