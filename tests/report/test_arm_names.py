@@ -33,6 +33,8 @@ def test_case_blanks_and_the_names_of_modes_in_the_code_make_no_difference() -> 
         ("Learn-E-Reg, shufled", "(did you mean 'shuffled' for 'shufled'?)"),
         ("Learn-E-Reg, mixture, rotations", "(did you mean 'rotation' for 'rotations'?)"),
         ("Backbone, fresh", "a run of mode 'none' has the experience 'fresh'; Backbone has none"),
+        ("Backbone, mixture", "a run of mode 'none' has the variant 'mixture'; Backbone has none, as it is compared"),
+        ("Ensemble, big", "a run of mode 'ensemble' has the variant 'big'; Ensemble has none"),
         ("Transfer, fresh", "a run of mode 'transfer' has the experience 'fresh'; that of Transfer is affect"),
         ("Unregulated, shuffled", "that of Unregulated is affect"),
         ("shuffled_affect", "no arm is called 'shuffled_affect'"),

@@ -33,10 +33,10 @@ def read(path: Path) -> Any:
 def test_arm_seed_and_accuracy_alone_give_every_contrast_of_mode_and_experience() -> None:
     frame = study(arms(0.92, 0.90))
     named = frame["mode"].map({"none": "Backbone", "ensemble": "Ensemble", "learned": "Learn-E-Reg"})
-    suffix = ("", ", ")
+    experiences = frame["experience"].fillna("affect")  # that of an arm without a twin's
     arm = [
-        name + ("" if experience in (None, "affect") else f"{suffix[1]}{experience}")
-        for name, experience in zip(named, frame["experience"].where(frame["experience"].notna(), None), strict=True)
+        name if experience == "affect" else f"{name}, {experience}"
+        for name, experience in zip(named, experiences, strict=True)
     ]
     alone = pd.DataFrame({"arm": arm, "seed": frame["seed"], "accuracy": frame["accuracy"]})
     pd.testing.assert_frame_equal(emoreg.analyse(alone), emoreg.analyse(frame))
@@ -125,6 +125,10 @@ def test_a_study_s_table_is_recognised(tmp_path: Path) -> None:
         (
             "arm,seed,correct\nBackbone,0,1101\nLearn-E-Reg,0,11011\n",
             "row 3: 5 test images, but 4 in ",
+        ),
+        (
+            "mode,experience,seed,accuracy,variant\nnone,,0,0.5,a\nnone,,1,0.6,b\n",
+            "row 2: a run of mode 'none' has the variant 'a'",
         ),
         ("", "has no rows"),
         ("arm,seed,accuracy\n", "has no rows"),

@@ -27,10 +27,13 @@ def test_modes_may_have_their_report_names_in_any_case() -> None:
     pd.testing.assert_frame_equal(analyse(named), analyse(frame))
 
 
-def test_backbone_and_ensemble_belong_to_no_variant_or_stimuli() -> None:
-    runs = read_runs(study({("none", None): 0.9, ("ensemble", None): 0.9}, variant="mixture", stimuli="oasis"))
-    (cell,) = runs.cells.values()
+def test_backbone_and_ensemble_belong_to_no_stimuli_and_have_no_variant() -> None:
+    frame = study({("none", None): 0.9, ("ensemble", None): 0.9}, stimuli="oasis")
+    (cell,) = read_runs(frame).cells.values()
     assert list(cell) == [Arm("none", None, None, None), Arm("ensemble", None, None, None)]
+    assert "a run of mode 'none' has the variant 'mixture'" in refusal(
+        lambda: read_runs(frame.assign(variant="mixture"))
+    )
 
 
 def test_rows_of_stage_1_and_unfinished_runs_do_not_count() -> None:

@@ -28,11 +28,17 @@ def arm_of(mode: str, experience: str | None, variant: str | None, stimuli: str 
     """The arm of a run. Backbone, ensemble, wide and the relatives are shared by all variants and stimuli.
 
     Raises:
-        UserError: the mode has no experience and is given one, or lacks one, or the experience is unknown.
+        UserError: the mode has no experience and is given one or a variant; or it lacks an experience, or the
+            experience is unknown.
     """
     if mode in WITHOUT_EXPERIENCE:
         if experience is not None:
             raise UserError(f"a run of mode '{mode}' has the experience '{experience}'; {MODES[mode]} has none")
+        if variant is not None:
+            raise UserError(
+                f"a run of mode '{mode}' has the variant '{variant}'; {MODES[mode]} has none, as it is compared with "
+                "all variants: leave it out"
+            )
         return Arm(mode, None, None, None)
     if mode in OF_AFFECT:
         if experience not in (None, "affect"):
