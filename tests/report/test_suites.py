@@ -18,6 +18,7 @@ from emoreg.report.findings import findings
 from emoreg.report.run_frame import TWINS, Arm
 from emoreg.report.suite_tables import RULES, markdown_suites, suite_records, suite_sections
 from emoreg.report.verdicts import Verdict
+from emoreg.study.columns import RunStatus
 from result_rows import results, stage_2
 
 LEARNED = Arm("learned", "affect", None, "procedural")
@@ -90,6 +91,46 @@ def test_a_twin_that_was_not_scored_gets_no_verdict() -> None:
     assert contrasts["emotion"].verdict is Verdict.MISSING_TWIN and contrasts["label"].verdict is Verdict.ABOVE
 
 
+@pytest.mark.parametrize("planned", [None, SEEDS])
+def test_a_run_that_diverged_and_was_never_scored_leaves_no_verdict(planned: int | None) -> None:
+    table = scored().assign(purpose="confirmation", planned_seeds=planned)
+    lost = (table["mode"] == "learned") & (table["experience"] == "affect") & (table["seed"] == 3)
+    table.loc[lost, "status"] = RunStatus.DIVERGED
+    table.loc[lost, ["test_accuracy", "suite.calibration.ece", "suite.calibration.nll"]] = math.nan
+    table.loc[lost, "suites"] = None
+    analysis = analyse("A study", table)
+    calibration = analysis.suites[1]
+    assert {each.verdict for each in calibration.contrasts[LEARNED].values()} == {Verdict.COLLAPSED}
+    assert calibration.values[LEARNED]["ece"].n == SEEDS - 1
+    section = markdown_suites(analysis).split("**Calibration")[1]
+    assert "| Learn-E-Reg (8 seeds) | – (no interval; no verdict: collapsed) |" in section
+
+
+def test_at_several_looks_a_contrast_gives_its_width_and_the_look_that_found_it() -> None:
+    table = scored().assign(purpose="confirmation", planned_seeds=SEEDS)
+    table["looks"] = pd.Series([[7, SEEDS]] * len(table), index=table.index)
+    is_last = (table["mode"] == "learned") & (table["experience"] == "affect") & (table["seed"] == 7)
+    faded = table.assign(**{"suite.calibration.ece": table["suite.calibration.ece"] + 0.2 * is_last})
+    for each, is_faded in ((table, False), (faded, True)):
+        analysis = analyse("A study", each)
+        gain = analysis.suites[1].contrasts[LEARNED]["gain"]
+        assert (gain.verdict, gain.decided_at, gain.size.n, gain.has_faded) == (Verdict.ABOVE, 7, SEEDS, is_faded)
+        (record,) = (
+            record
+            for record in suite_records(analysis)
+            if (record["suite"], record["contrast"], record["mode"]) == ("calibration", "gain", "learned")
+        )
+        assert (record["level"], record["decided_at"]) == (gain.level, 7) and gain.level < 0.025
+        grid = suite_sections(analysis)[1].contrasts
+        assert grid is not None
+        entry = grid.groups[0][1][0][1]
+        assert is_faded or re.search(r" \(9\d\.\d %\)\n", entry.below)
+        assert entry.below.endswith("better at 7 seeds, no longer shown" if is_faded else "better at 7 seeds")
+        assert entry.strong is not is_faded
+    of_seven = table[table["seed"].lt(7) | table["experience"].ne("rotation")]
+    assert "7 seeds)" in markdown_suites(analyse("A study", of_seven)).split("**Calibration")[1]
+
+
 def test_the_backbone_alone_is_not_compared_with_the_same_one_in_the_ensemble() -> None:
     table = scored()
     records = {"transfer": {"options": {}, "images": "60 test images"}}
@@ -134,8 +175,8 @@ def test_the_page_and_its_tables_say_what_was_scored_and_what_the_contrasts_are(
 
 def test_markdown_writes_the_intervals_of_suites_as_those_of_accuracy() -> None:
     entries = [line for line in markdown_suites(analysed()).splitlines() if line.startswith("| ")]
-    learned = next(line for line in entries if line.startswith("| Learn-E-Reg | +"))
-    assert re.match(r"\| Learn-E-Reg \| \+\d\.\d\d \(\+\d\.\d\d to \+\d\.\d\d; p ", learned)
+    learned = next(line for line in entries if line.startswith("| Learn-E-Reg (8 seeds) | +"))
+    assert re.match(r"\| Learn-E-Reg \(8 seeds\) \| \+\d\.\d\d \(\+\d\.\d\d to \+\d\.\d\d; p ", learned)
     assert any(re.search(r"\| \d+\.\d\d \(\d+\.\d\d to \d+\.\d\d\) \|", line) for line in entries)
     assert not any(re.search(r"\d, [+−\d]", line) for line in entries)
 

@@ -28,35 +28,16 @@ ROLES = ("Backbone", "affect", *TWINS, *(MODES[mode] for mode in REFERENCES[1:])
 
 
 @dataclass(frozen=True)
-class ContrastResult:
-    """What a report shows of a contrast (`contrasts.JudgedContrast`), with the difference of every seed."""
+class Difference:
+    """An arm minus others, paired by seed, with its test."""
 
-    name: str  # of the contrast, as in `contrasts`; for an arm's own outcome that of the outcome, such as accuracy
     against: str | None  # the (hardest) twin's experience, or a reference's mode
-    size: Interval  # over seeds and images; its values are the differences from `against`, one per seed
-    over_seeds: Interval  # over seeds alone
+    size: Interval
     level: float  # one-sided level of the limits
-    images: int  # number of test images that `size` covers; 0: it is over seeds alone
     # One-sided, corrected for the family, to compare with `level`; for being below if that is the verdict, else above.
     p: float
-    family: int  # number of arms; 0 if nothing is tested
-    missing: tuple[str, ...]  # twins
-    smallest: float  # difference that the test finds with probability 0.8; NaN if nothing is tested or could pass
-    collapsed: int  # number of runs
-    extra_seeds: int  # number of seeds beyond the plan; they are not used
-    mixed: tuple[str, ...]  # properties in which the runs differ: device, precision, edition
-    next_look: int | None  # number of seeds at the next look; None without a plan or when it is complete
     decided_at: int | None  # number of seeds at the look that decided for above or below
     verdict: Verdict | None
-    possible_look: int | None = None  # with too few seeds: number of seeds at the next look at which a test can pass
-    # Without a plan: arms, and the seeds that they lack and others have; the contrast does not use these seeds.
-    lacking: tuple[tuple[Arm, tuple[int, ...]], ...] = ()
-
-    @property
-    def versus(self) -> str:
-        """ "vs shuffled", if the contrast is against the hardest of several twins; else empty."""
-        has_several = self.name in KINDS and KINDS[self.name].twins
-        return f"vs {self.against}" if has_several and self.against else ""
 
     @property
     def is_found(self) -> bool:
@@ -72,6 +53,34 @@ class ContrastResult:
     def has_faded(self) -> bool:
         """Whether an earlier look decided and all seeds so far no longer show it."""
         return self.found_at is not None and self.p > self.level + TIE
+
+
+@dataclass(frozen=True)
+class ContrastResult(Difference):
+    """What a report shows of a contrast (`contrasts.JudgedContrast`).
+
+    Its size is over seeds and images, with the difference from `against` of every seed as values.
+    """
+
+    name: str  # of the contrast, as in `contrasts`; for an arm's own outcome that of the outcome, such as accuracy
+    over_seeds: Interval  # over seeds alone
+    images: int  # number of test images that `size` covers; 0: it is over seeds alone
+    family: int  # number of arms; 0 if nothing is tested
+    missing: tuple[str, ...]  # twins
+    smallest: float  # difference that the test finds with probability 0.8; NaN if nothing is tested or could pass
+    collapsed: int  # number of runs
+    extra_seeds: int  # number of seeds beyond the plan; they are not used
+    mixed: tuple[str, ...]  # properties in which the runs differ: device, precision, edition
+    next_look: int | None  # number of seeds at the next look; None without a plan or when it is complete
+    possible_look: int | None = None  # with too few seeds: number of seeds at the next look at which a test can pass
+    # Without a plan: arms, and the seeds that they lack and others have; the contrast does not use these seeds.
+    lacking: tuple[tuple[Arm, tuple[int, ...]], ...] = ()
+
+    @property
+    def versus(self) -> str:
+        """ "vs shuffled", if the contrast is against the hardest of several twins; else empty."""
+        has_several = self.name in KINDS and KINDS[self.name].twins
+        return f"vs {self.against}" if has_several and self.against else ""
 
 
 @dataclass(frozen=True)
@@ -203,16 +212,6 @@ class StageOneResult:
 
 
 @dataclass(frozen=True)
-class SuiteContrast:
-    """A regulated arm minus others in the first figure of a suite, in the figure's own sign."""
-
-    against: str | None  # as in `ContrastResult`
-    size: Interval  # over seeds; a smaller ECE is a negative difference
-    p: float  # one-sided, corrected for the arms of the cell; for being worse if the verdict is below
-    verdict: Verdict | None  # above means better, also for figures of which less is better
-
-
-@dataclass(frozen=True)
 class SuiteCell:
     """The scores of a cell's runs in a suite."""
 
@@ -220,7 +219,9 @@ class SuiteCell:
     suite: str
     figures: tuple[Figure, ...]  # the figures shown; contrasts are of the first
     values: Mapping[Arm, Mapping[str, Interval]]  # by arm and figure; Student's, over seeds
-    contrasts: Mapping[Arm, Mapping[str, SuiteContrast]]  # the tested contrasts of regulated arms
+    # The tested contrasts of regulated arms in the first figure, over seeds, in the figure's own sign: an arm with a
+    # smaller ECE has a negative difference, and the verdict above, which means better.
+    contrasts: Mapping[Arm, Mapping[str, Difference]]
     images: str  # description of the images that were scored
     other_options: int  # number of runs left out because they were scored with other options
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from emoreg.report.analysis import Analysis, ArmResult, CellResult, ContrastResult, StageOneResult
+from emoreg.report.analysis import Analysis, ArmResult, CellResult, ContrastResult, Difference, StageOneResult
 from emoreg.report.collapse import Frequency
 from emoreg.report.contrast_kinds import KINDS, ContrastKind
 from emoreg.report.formatting import (
@@ -328,13 +328,15 @@ def verdict_entry(contrast: ContrastResult) -> str:
     return VERDICTS[contrast.verdict] + ("" if at is None else f" at {count(at, 'seed')}")
 
 
-def limits_of(contrast: ContrastResult, seeds: int | None = None) -> str:
+def limits_of(
+    contrast: Difference, seeds: int | None = None, number: Callable[[float], str] = points, between: str = ", "
+) -> str:
     """The interval, with its width and seeds if they are unusual: "+0.10, +0.70 (99.7 %, 6 seeds)"."""
-    limits, unusual = bounds(contrast.size, points), width_and_seeds(contrast, seeds)
+    limits, unusual = bounds(contrast.size, number, between), width_and_seeds(contrast, seeds)
     return f"{limits} ({unusual})".lstrip() if unusual else limits
 
 
-def width_and_seeds(contrast: ContrastResult, seeds: int | None = None) -> str:
+def width_and_seeds(contrast: Difference, seeds: int | None = None) -> str:
     """The coverage of the interval if it is not 95 %, and the number of seeds if it is not `seeds`."""
     size, width = contrast.size, coverage(contrast.level)
     parts = [width] if width != "95 %" and not math.isnan(size.low) else []

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from emoreg.report.analysis import Analysis, ArmResult, SuiteCell, SuiteContrast
+from emoreg.report.analysis import Analysis, ArmResult, Difference, SuiteCell
 from emoreg.report.contrast_kinds import ContrastKind
-from emoreg.report.formatting import bounds, count, decimal, p_value, percent, points
+from emoreg.report.formatting import NOTHING, count, decimal, p_value, percent, points
 from emoreg.report.page_tables import (
     ABSENT,
     ARM,
@@ -18,6 +18,7 @@ from emoreg.report.page_tables import (
     Entry,
     Grid,
     grid_of,
+    limits_of,
     measured,
     tested_in,
 )
@@ -137,38 +138,42 @@ def _contrasts_grid(suite: SuiteCell, title: str, between: str) -> Grid | None:
     if not kinds:
         return None
     figure = suite.figures[0]
-    rows = tuple(
-        (Entry(arm.label), *(_entry(suite.contrasts[arm.arm].get(kind.name), figure, kind, between) for kind in kinds))
-        for arm in arms
-    )
+    rows = []
+    for arm in arms:
+        contrasts = suite.contrasts[arm.arm]
+        seeds = max(contrast.size.n for contrast in contrasts.values())
+        entries = (_entry(contrasts.get(kind.name), figure, kind, between, seeds) for kind in kinds)
+        rows.append((Entry(arm.label, count(seeds, "seed")), *entries))
     unit = ", in points" if figure.is_share else ""
     better = "below zero is better" if figure.lower_is_better else "above zero is better"
     name = figure.title if figure.title[:2].isupper() else figure.title[0].lower() + figure.title[1:]
     caption = (
-        f"Differences in {name}{unit}, paired by seed; {better}. Interval over seeds; p one-sided, corrected for the "
-        "arms. Bold: the test passed."
+        f"Differences in {name}{unit}, paired by seed; {better}. Interval over seeds, 95 % unless another width is "
+        "given; p one-sided, corrected for the arms. Bold: the test passed."
     )
-    return Grid(f"{title}: contrasts", caption, ("Arm", *(kind.heading for kind in kinds)), (("", rows),))
+    return Grid(f"{title}: contrasts", caption, ("Arm", *(kind.heading for kind in kinds)), (("", tuple(rows)),))
 
 
-def _entry(contrast: SuiteContrast | None, figure: Figure, kind: ContrastKind, between: str) -> Entry:
-    """A mean with its interval, p and verdict below it; bold if its test passed."""
-    if contrast is None or math.isnan(contrast.size.mean):
+def _entry(contrast: Difference | None, figure: Figure, kind: ContrastKind, between: str, seeds: int) -> Entry:
+    """A mean with its interval, p and verdict below it; bold if its test passed and later seeds still show it."""
+    if contrast is None or not contrast.size.n:
         return ABSENT
     number = points if figure.is_share else _signed
-    lines = [bounds(contrast.size, number, between)]
+    lines = [limits_of(contrast, seeds, number, between)]
     if kind.twins and contrast.against:
         lines.append(f"vs {contrast.against}")
     if not math.isnan(contrast.p):
         lines.append(f"p {p_value(contrast.p)}")
     if contrast.verdict is not None:
-        lines.append(WORDS.get(contrast.verdict) or VERDICTS[contrast.verdict])
-    is_found = contrast.verdict in (Verdict.ABOVE, Verdict.BELOW)
-    return Entry(number(contrast.size.mean), "\n".join(filter(None, lines)), is_found)
+        at = "" if contrast.found_at is None else f" at {count(contrast.found_at, 'seed')}"
+        faded = ", no longer shown" if contrast.has_faded else ""
+        lines.append((WORDS.get(contrast.verdict) or VERDICTS[contrast.verdict]) + at + faded)
+    is_shown = contrast.is_found and not contrast.has_faded
+    return Entry(number(contrast.size.mean), "\n".join(filter(None, lines)), is_shown)
 
 
 def _signed(value: float) -> str:
-    return f"{value:+z.3f}".replace("-", "−")
+    return NOTHING if math.isnan(value) else f"{value:+z.3f}".replace("-", "−")
 
 
 def markdown_suites(analysis: Analysis) -> str:
@@ -207,7 +212,8 @@ def suite_records(analysis: Analysis) -> list[dict[str, object]]:
         for arm, contrasts in suite.contrasts.items():
             for name, one in contrasts.items():
                 own = {"figure": suite.figures[0].name, "contrast": name, "against": one.against, "n": one.size.n}
-                test = {"p_corrected": _or_null(one.p), "verdict": None if one.verdict is None else str(one.verdict)}
+                test = {"level": one.level, "p_corrected": _or_null(one.p), "decided_at": one.decided_at}
+                test |= {"verdict": None if one.verdict is None else str(one.verdict)}
                 records.append({**where, **arm._asdict(), **own, **_limits(one.size), **test})
     return records
 

@@ -12,12 +12,12 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emoreg.report.analysis import CellResult, SuiteCell, SuiteContrast
+from emoreg.report.analysis import CellResult, Difference, SuiteCell
 from emoreg.report.contrasts import JudgedContrast, judged_contrasts
 from emoreg.report.run_frame import Arm, Cell, Runs
 from emoreg.report.statistics import Interval, interval
@@ -67,18 +67,23 @@ def _suite_cell(
     options = {row: json.dumps(records[row][suite].get("options"), sort_keys=True) for row in scored}
     common = Counter(options.values()).most_common(1)[0][0]
     kept = {row for row in scored if options[row] == common}
-    scored_arms = {arm: {seed: row for seed, row in by_seed.items() if row in kept} for arm, by_seed in arms.items()}
-    scored_arms = {arm: by_seed for arm, by_seed in scored_arms.items() if by_seed}
+    scored_arms = _of_rows(arms, kept)
     images = {str(records[row][suite].get("images")) for row in kept}
     return SuiteCell(
         cell=cell,
         suite=suite,
         figures=figures,
         values={arm: _intervals(table, suite, figures, by_seed.values()) for arm, by_seed in scored_arms.items()},
-        contrasts=_contrasts(table, runs, key, scored_arms, suite, figures[0]),
+        contrasts=_contrasts(table, runs, key, arms, kept, suite, figures[0]),
         images=min(images) + (", in this or another number" if len(images) > 1 else ""),
         other_options=len(scored) - len(kept),
     )
+
+
+def _of_rows(arms: Mapping[Arm, Mapping[int, int]], rows: Container[int]) -> dict[Arm, dict[int, int]]:
+    """The arms with these rows only, without arms that have none."""
+    of_rows = {arm: {seed: row for seed, row in by_seed.items() if row in rows} for arm, by_seed in arms.items()}
+    return {arm: by_seed for arm, by_seed in of_rows.items() if by_seed}
 
 
 def _figures(table: pd.DataFrame, suite: str) -> tuple[Figure, ...]:
@@ -114,40 +119,46 @@ def _contrasts(
     runs: Runs,
     key: Cell,
     arms: Mapping[Arm, Mapping[int, int]],
+    scored: Iterable[int],
     suite: str,
     figure: Figure,
-) -> Mapping[Arm, Mapping[str, SuiteContrast]]:
+) -> Mapping[Arm, Mapping[str, Difference]]:
     sign = -1.0 if figure.lower_is_better else 1.0
     values: NDArray[np.float64] = sign * table[column(suite, figure.name)].to_numpy(dtype=float)
-    known = {
-        arm: {seed: row for seed, row in by_seed.items() if not math.isnan(values[row])}
-        for arm, by_seed in arms.items()
-        # These would report the gain a second time.
-        if not (figure.is_of_backbone and arm.mode in WITH_BACKBONE)
-    }
+    # No suite scores a run that diverged. It stays, without a figure, so that its contrasts collapse as in accuracy.
+    known = {row for row in scored if not math.isnan(values[row])} | set(np.flatnonzero(np.isnan(runs.scores)).tolist())
+    # These would report the gain a second time.
+    compared = {arm: rows for arm, rows in arms.items() if not (figure.is_of_backbone and arm.mode in WITH_BACKBONE)}
     least, largest = sorted((sign * figure.least, sign * figure.largest))
     nothing = [None] * len(table)
     of_figure = dataclasses.replace(
         runs,
-        cells={key: {arm: by_seed for arm, by_seed in known.items() if by_seed}},
+        cells={key: _of_rows(compared, known)},
         scores=values,
         correct=nothing,
         checksum=nothing,
         bounds=(least, largest),
         _cache={},
     )
-    found: dict[Arm, dict[str, SuiteContrast]] = {}
+    found: dict[Arm, dict[str, Difference]] = {}
     for one in judged_contrasts(of_figure):
         if one.contrast.is_tested:
             found.setdefault(one.contrast.arm, {})[one.contrast.name] = _contrast(one, sign, largest - least)
     return found
 
 
-def _contrast(one: JudgedContrast, sign: float, span: float) -> SuiteContrast:
+def _contrast(one: JudgedContrast, sign: float, span: float) -> Difference:
     """A contrast in the figure's own sign, without limits if these are at the ends of the range."""
     low, high = sorted((sign * one.size.low, sign * one.size.high))
     if not (low > -span and high < span):
         low = high = math.nan
     # To show a mean with its interval only the number of values is needed.
     size = Interval(sign * one.size.point, low, high, (math.nan,) * len(one.seeds))
-    return SuiteContrast(one.size.against, size, one.decision.p_of_verdict, one.decision.verdict)
+    return Difference(
+        against=one.size.against,
+        size=size,
+        level=one.contrast.looks[-1].level,
+        p=one.decision.p_of_verdict,
+        decided_at=one.decision.decided_at,
+        verdict=one.decision.verdict,
+    )
