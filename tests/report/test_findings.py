@@ -358,6 +358,17 @@ def test_the_interval_of_a_look_gives_its_coverage() -> None:
     assert re.search(r"\(99\.\d % interval ", gain)
 
 
+def test_an_exploration_beside_a_confirmation_comes_after_its_verdicts() -> None:
+    confirmed = study({**REFERENCES, "learned": 0.02, **twins()}, purpose="confirmation")
+    explored = study({"none": 0.0, "learned": 0.05}, purpose="exploration", first_seed=1000)
+    sentences = findings_of(pd.concat([confirmed, explored], ignore_index=True))
+    assert sentences[0].startswith("An effect specific to emotion is found.")
+    part = next(place for place, sentence in enumerate(sentences) if "is an exploration" in sentence)
+    assert sentences[part].startswith("A part of these results is an exploration: its figures are from validation ")
+    assert sentences[part + 1].startswith("On validation images, ") and ", exploration, +5.0" in sentences[part + 1]
+    assert any(sentence.startswith("Above Backbone") for sentence in sentences[:part])
+
+
 def test_an_exploration_gives_sizes_and_no_verdict() -> None:
     table = study({**REFERENCES, "learned": 0.05, **twins()}, purpose="exploration")
     sentences = findings_of(table)

@@ -66,8 +66,10 @@ def findings(analysis: Analysis) -> list[str]:
         *_below(emotion, PRETEXT_TWINS, "Another pretext on the same images did better than emotion"),
         *_below(label, LABEL_TWINS, "An encoder without the true labels did better"),
     ]
+    has_others = any(one.result.verdict is not Verdict.EXPLORATION for one in contrasts)
+    exploration = _exploration(said[Statement.EXPLORED], said[Statement.NOTHING_EXPLORED], has_others)
     verdict, *rest = [
-        *_exploration(said[Statement.EXPLORED], said[Statement.NOTHING_EXPLORED]),
+        *([] if has_others else exploration),
         *_faded(said[Statement.FADED]),
         *_specific_effect(said[Statement.SPECIFIC_EFFECT]),
         *_label_effect(said[Statement.LABEL_EFFECT], said[Statement.NOT_SPECIFIC]),
@@ -75,6 +77,7 @@ def findings(analysis: Analysis) -> list[str]:
         *_without_verdict(said[Statement.NO_VERDICT]),
         *([FIRST_EDITION] if 1 in analysis.notes.editions else []),
         *_practical(said, {one.result.name for one in contrasts}),
+        *(exploration if has_others else []),
         *_lacking(contrasts),
         *relatives_findings(analysis),
         *([POSITIVE_CONTROL] if said[Statement.NO_LABEL_EFFECT] else []),
@@ -129,21 +132,30 @@ def _stated(analysis: Analysis) -> list[StatedContrast]:
     ]
 
 
-def _exploration(explored: Sequence[StatedContrast], without_seeds: Sequence[StatedContrast]) -> list[str]:
-    """Differences on validation images, which are not tested."""
+def _exploration(
+    explored: Sequence[StatedContrast], without_seeds: Sequence[StatedContrast], has_others: bool
+) -> list[str]:
+    """Differences on validation images, which are not tested.
+
+    Args:
+        explored: contrasts with seeds.
+        without_seeds: contrasts whose arms have no seed in common.
+        has_others: whether other contrasts, which are no exploration, stand beside them.
+    """
     if not explored and not without_seeds:
         return []
     sentences = [
-        "This is an exploration: its figures are from validation images and it gives no verdict; confirm what it "
-        "suggests with other seeds."
+        f"{'A part of these results' if has_others else 'This'} is an exploration: its figures are from validation "
+        "images and it gives no verdict; confirm what it suggests with other seeds."
     ]
     for kind in (*OVER_TWINS, *PRACTICAL):
         to = " over the hardest twin" if kind.twins else ""
         if found := [one for one in explored if one.result.name == kind.name]:
             sentences.append(f"On validation images, {kind.words}{to}: {_sizes(found)}.")
     if not explored:
+        where = " of it" if has_others else ""
         sentences.append(
-            "No regulated arm has a seed in common with Backbone or a twin, so there is nothing to compare."
+            f"No regulated arm{where} has a seed in common with Backbone or a twin, so there is nothing to compare."
         )
     return sentences
 
