@@ -49,8 +49,8 @@ def analyse(frame: pd.DataFrame | ArrowFrame) -> pd.DataFrame:
     The family of a test is the same contrast of all regulated arms (mode, variant, stimuli) of a target and backbone.
     It is corrected by Holm's method or, if looks are planned, by a level of 0.025 / m for each of m arms, spent over
     the looks (`looks.nominal_levels`). Seeds count from 0, or from the plan's first one. A look is complete when a
-    contrast has all of its first seeds, and `above` at one look holds, unless a run collapses later. Without a label
-    effect there is no emotion effect. Intervals ignore the family.
+    contrast has all of its first seeds, and `above` at one look holds, unless a run collapses later or an arm is added,
+    which lowers the level of all looks. Without a label effect there is no emotion effect. Intervals ignore the family.
 
     Args:
         frame: a frame of pandas, polars, DuckDB or pyarrow with a row per run and at least the columns `mode`,
