@@ -62,13 +62,12 @@ def interval(values: Sequence[float], floor: float = -math.inf, ceiling: float =
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Correct p-values for their number (Holm 1979), in the same order; NaN is not counted and stays NaN.
+    """Correct p-values for their number (Holm 1979), in the same order.
 
     Not statsmodels' `multipletests`, which runs the garbage collector at every call; that takes longer than all else.
     """
     corrected = np.array(ps, dtype=float)
-    family = np.flatnonzero(~np.isnan(corrected))
-    order = family[np.argsort(corrected[family])]
+    order = np.argsort(corrected)
     steps = corrected[order] * np.arange(len(order), 0, -1)
     corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return [float(p) for p in corrected]

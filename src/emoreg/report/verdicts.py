@@ -57,24 +57,26 @@ def decide(family: Sequence[PlannedContrast], sizes: Sequence[Sequence[Size]], a
         sizes: their sizes at all looks.
         arms: number of regulated arms in the plan, including those without a finished run.
     """
-    obstacles = [_obstacle(contrast, of_looks[-1]) for contrast, of_looks in zip(family, sizes, strict=True)]
+    last = [of_looks[-1] for of_looks in sizes]
+    obstacles = [_obstacle(contrast, size) for contrast, size in zip(family, last, strict=True)]
     if any(len(contrast.planned) > 1 for contrast in family):  # the levels of the looks are fixed before any run
         return [
             Decision(obstacle, family=arms) if obstacle else _at_looks(contrast, of_looks, arms)
             for contrast, of_looks, obstacle in zip(family, sizes, obstacles, strict=True)
         ]
-    is_out = [
+    tested = [place for place, obstacle in enumerate(obstacles) if obstacle is None]
+    # A test that is never possible is not in the family.
+    number = arms - sum(
         obstacle is Verdict.MISSING_TWIN and bool(contrast.unplanned)
         for contrast, obstacle in zip(family, obstacles, strict=True)
-    ]
-    number = arms - sum(is_out)
-    last = [of_looks[-1] for of_looks in sizes]
-    above = _holm([size.p for size in last], obstacles, is_out, arms)
-    below = _holm([size.p_below for size in last], obstacles, is_out, arms)
-    return [
-        Decision(obstacle, family=number) if obstacle else _corrected(contrast, size, p, p_below, number)
-        for contrast, size, obstacle, p, p_below in zip(family, last, obstacles, above, below, strict=True)
-    ]
+    )
+    waiting = [1.0] * (number - len(tested))  # a test that is not possible yet counts as p = 1
+    above = holm([*(last[place].p for place in tested), *waiting])
+    below = holm([*(last[place].p_below for place in tested), *waiting])
+    decisions = [Decision(obstacle, family=number) for obstacle in obstacles]
+    for place, p, p_below in zip(tested, above, below, strict=False):
+        decisions[place] = _corrected(family[place], last[place], p, p_below, number)
+    return decisions
 
 
 def _obstacle(contrast: PlannedContrast, size: Size) -> Verdict | None:
@@ -89,13 +91,6 @@ def _obstacle(contrast: PlannedContrast, size: Size) -> Verdict | None:
     if look.number is None:
         return Verdict.BETWEEN_LOOKS
     return Verdict.TOO_FEW if len(look.seeds) < 2 else None
-
-
-def _holm(ps: Sequence[float], obstacles: Sequence[Verdict | None], is_out: Sequence[bool], arms: int) -> list[float]:
-    """Correct p-values for the whole family: a test not possible yet counts as 1, one never possible is left out."""
-    known = [1.0 if obstacle else p for p, obstacle in zip(ps, obstacles, strict=True)]
-    known = [math.nan if out else p for p, out in zip(known, is_out, strict=True)]
-    return holm([*known, *[1.0] * (arms - len(known))])[: len(known)]
 
 
 def _corrected(contrast: PlannedContrast, size: Size, p: float, p_below: float, family: int) -> Decision:
