@@ -226,7 +226,7 @@ def test_names_with_terminal_markup_are_printed_as_text(
     Path("study.yaml").write_text(
         "edition: 2\nmodes: []\nreferences: [backbone]\nseeds: 1\n"
         "classifier: {backbone: {name: resnet8}, target: {limit: 32, image_size: 8}}\n"
-        "targets: [{target: {name: digits, root: '[/red]', limit: 16}}, {target: {name: digits, root: '[bold]'}}]\n"
+        "targets: [{target: {name: cifar10, root: '[/red]', limit: 16}}, {target: {name: cifar10, root: '[bold]'}}]\n"
     )
     assert cli.main(["study", "study.yaml", "--dry-run", "--quiet"]) == 0
     assert "[/red]" in capsys.readouterr().out.replace(" ", "").replace("\n", "")

@@ -56,6 +56,17 @@ def test_a_study_whose_sets_are_missing_is_refused_before_any_run(
     assert not (tmp_path / "out" / "runs").exists()
 
 
+def test_a_study_with_a_root_beside_a_forgotten_name_is_refused_before_any_run(
+    tiny_study: Study, tmp_path: Path, quiet: Progress
+) -> None:
+    point = tiny_study.grid[0]
+    recipe = build(point.recipe, {"target": {"root": str(tmp_path / "photos")}})
+    study = dataclasses.replace(tiny_study, grid=(dataclasses.replace(point, recipe=recipe),))
+    with pytest.raises(UserError, match=r"target\.root: must be null for digits"):
+        run_study(study, tmp_path / "out", progress=quiet)
+    assert not (tmp_path / "out" / "runs").exists()
+
+
 def test_a_set_that_cannot_be_read_is_a_line_among_the_others(study: Study, tmp_path: Path, quiet: Progress) -> None:
     (tmp_path / "fi").mkdir()
     planned = plan_runs(study, tmp_path / "runs")

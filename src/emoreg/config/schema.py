@@ -70,7 +70,7 @@ class StimuliSettings:
     target with their classes, which are not emotions: cifar10, cifar100, digits or folder."""
     root: str | None = None
     """Folder or zip of the set, the manifest file, or a pack made by `emoreg data pack` or `emoreg.write_pack`;
-    procedural needs none. For hf: a local folder to read instead of the Hub."""
+    procedural has none. For hf: a local folder to read instead of the Hub."""
     classes: tuple[str, ...] | None = None
     """If the stimuli are a target's images (name: cifar10, cifar100, digits, folder), keep only these classes, at least
     two. null for all. Other sets have no classes."""
@@ -130,8 +130,9 @@ class TargetSettings:
     affective set whose classes are the evoked emotions (abstract, artphoto, emoset, emotion6, fi; with labels polarity
     also emod, diffused_emod, oasis, manifest)."""
     root: str | None = None
-    """Folder or zip of the images, or a pack made by `emoreg data pack` or `emoreg.write_pack`. For cifar10, cifar100
-    and torchvision's sets: the download folder (null for data). For hf: a local folder to read instead of the Hub."""
+    """Folder or zip of the images, or a pack made by `emoreg data pack` or `emoreg.write_pack`; digits has none. For
+    cifar10, cifar100 and torchvision's sets: the download folder (null for data). For hf: a local folder to read
+    instead of the Hub."""
     classes: tuple[str, ...] | None = None
     """Keep only these classes, at least two, of the training and test images; labels are numbered in this order. null
     for all."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from emoreg.config.contents import Contents
 from emoreg.config.schema import StimuliSettings, TargetSettings
+from emoreg.data.embedded import EMBEDDED
 from emoreg.data.images.files import MAX_FILE_BYTES, File, list_files
 from emoreg.data.images.layout import split_name
 from emoreg.data.images.names import composed
@@ -27,7 +28,6 @@ from emoreg.data.images.packed import PACK, is_pack, read_about
 from emoreg.data.images.table import Item, Table
 from emoreg.errors import UserError
 
-EMBEDDED = ("procedural", "digits")  # sets without a root
 MANIFESTS = ("manifest", "diffused_emod")
 FOLDERS = ("folder", "emotion_folder")  # user-supplied
 TABLES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet")

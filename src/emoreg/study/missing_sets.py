@@ -9,6 +9,7 @@ from pathlib import Path
 
 from emoreg.config.recipe import PretrainRecipe, Recipe
 from emoreg.config.schema import TargetSettings
+from emoreg.data.embedded import refuse_root
 from emoreg.data.images import hugging_face
 from emoreg.data.images.table import About
 from emoreg.data.stimuli import SETS
@@ -133,8 +134,11 @@ def is_missing(settings: Settings) -> bool:
     return is_users and (settings.root is None or not Path(settings.root).exists())
 
 
-def refuse_missing(planned: Iterable[PlannedRun]) -> None:
-    """Raise UserError if sets of these runs are missing; the error names all of them."""
+def refuse_missing(planned: Sequence[PlannedRun]) -> None:
+    """Raise UserError if sets of these runs are missing, naming all of them, or have a root that is not read."""
+    for run in planned:
+        for settings in run.recipe.sections.values():
+            refuse_root(settings)
     if missing := missing_sets(planned):
         count = "an image set is" if len(missing) == 1 else f"{len(missing)} image sets are"
         raise UserError(

@@ -118,7 +118,7 @@ def run_study(
         needing = (*left, *(job.planned for job in left_unscored))
         places, faults = find_data(study.data, [run.recipe for run in needing], out)
         refuse_changed(faults, out)
-        refuse_missing(replace(run, recipe=at_places(run.recipe, places)) for run in left)
+        refuse_missing([replace(run, recipe=at_places(run.recipe, places)) for run in left])
         check_scorable(left, left_unscored, study.suites)
         _report_path_ids(planned, progress)
         if tables and opened.elsewhere is not None:

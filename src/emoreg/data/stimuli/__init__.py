@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from emoreg.config.schema import StimuliSettings
+from emoreg.data.embedded import refuse_root
 from emoreg.data.images.hugging_face import PREFIX
 from emoreg.data.images.packed import Pack, is_pack, open_pack
 from emoreg.data.images.table import About
@@ -66,11 +67,12 @@ def read_stimuli(settings: StimuliSettings, seed: int) -> Stimuli:
     Raises:
         UserError: the set is unknown, missing or malformed.
     """
+    if settings.root is not None and is_pack(settings.root):
+        return _read_pack(open_pack(settings.root, "stimuli", settings.name, settings.image_size, settings.fit))
+    refuse_root(settings)
     if settings.name == "procedural":
         images, labels = procedural.compose(settings.count, settings.image_size, seed)
         return Stimuli("procedural", images, (Labels(VALENCE_AROUSAL, labels),))
-    if settings.root is not None and is_pack(settings.root):
-        return _read_pack(open_pack(settings.root, "stimuli", settings.name, settings.image_size, settings.fit))
     if settings.name.lower().startswith(PREFIX):
         return hugging_face.read(settings.name, settings.root)
     if settings.name not in SETS:

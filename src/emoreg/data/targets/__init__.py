@@ -12,6 +12,7 @@ import numpy as np
 from emoreg.config.recipe import EDITION
 from emoreg.config.schema import TargetLabels, TargetSettings, task_of
 from emoreg.config.target_words import PREDICTED
+from emoreg.data.embedded import refuse_root
 from emoreg.data.images.hugging_face import PREFIX, parse_hub_name
 from emoreg.data.images.names import Split, composed
 from emoreg.data.images.packed import is_pack, open_pack, read_about
@@ -129,6 +130,7 @@ def _read(settings: TargetSettings, edition: int) -> Target:
     if settings.root is not None and is_pack(settings.root):
         return _read_pack(settings.root, settings)
     require_known(settings.name)
+    refuse_root(settings)
     if name == "digits":
         return digits.read_digits()
     if name == "folder":
