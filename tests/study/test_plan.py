@@ -13,7 +13,7 @@ from emoreg.runs.run import CHECKPOINT, DIVERGED, FINAL
 from emoreg.study.arms import EXPERIENCES, PlannedArm, factorial
 from emoreg.study.definition import GridPoint, StimuliRecipe, Study, Variant
 from emoreg.study.machine import Machine
-from emoreg.study.plan import PlannedRun, left_out, plan_runs, run_id
+from emoreg.study.plan import PlannedRun, left_out, plan_runs, run_id, run_name
 from study_arms import BACKBONE, FRESH, LEARNED
 
 OASIS = StimuliRecipe("oasis", PretrainRecipe(stimuli=StimuliSettings("oasis", root="x")))
@@ -242,6 +242,24 @@ def test_a_label_gives_a_folder_name_that_is_valid_on_any_disk(tmp_path: Path, l
     (run,) = plan_runs(grid(dataclasses.replace(cell(), target=label), arms=(BACKBONE,), seeds=1), tmp_path)
     assert run.target == label and run.folder.parent == tmp_path
     assert not set(run.folder.name) & set('/\\:<>"|?* ')
+
+
+@pytest.mark.parametrize("label", ["a variant whose name is a sentence " * 9, "感情" * 60, "é" * 300])
+def test_a_label_of_any_length_gives_a_folder_that_can_be_made_and_is_found_again(tmp_path: Path, label: str) -> None:
+    study = grid(dataclasses.replace(cell(), target=label), arms=(BACKBONE,))
+    planned = plan_runs(study, tmp_path)
+    assert [run.name.rpartition("-")[2] for run in planned] == ["seed0", "seed1"]
+    for run in planned:
+        assert run.target == label and run.folder.name == f"{run.name}-{run.id[:8]}"
+        run.folder.mkdir()
+        run.folder.rename(renamed := tmp_path / f"a whole name-{run.id[:8]}")
+        assert run.folder not in {again.folder for again in plan_runs(study, tmp_path)}
+        assert renamed in {again.folder for again in plan_runs(study, tmp_path)}
+
+
+def test_a_name_of_usual_length_is_whole() -> None:
+    label = "x" * 180
+    assert run_name(label, 7) == f"{label}-seed7" and run_name("a b/", 0) == "a-b--seed0"
 
 
 def test_a_limit_on_test_images_is_part_of_an_id_only_if_it_is_set() -> None:

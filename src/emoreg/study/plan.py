@@ -27,6 +27,7 @@ from emoreg.study.definition import GridPoint, StimuliRecipe, Study, Variant
 from emoreg.study.kept_data import contents_in
 from emoreg.study.machine import resolved
 
+MAX_NAME = 190  # bytes; a folder's name may have 255, with the id's digits and what `runs.delete` adds
 CLASSES = 10  # outputs of the head for which the width of `wide` is found
 
 
@@ -277,10 +278,22 @@ def _planned(
     content_settings = identity(recipe, contents) if contents else settings
     content_id = _hash(content_settings, None if needed is None else needed.content_id)
     parts = factors.old_name_parts if study.edition == 1 else factors.name_parts
-    name = re.sub(r"[^\w.+-]+", "-", "-".join([*(part for part in parts if part), f"seed{seed}"]))
+    name = run_name("-".join(part for part in parts if part), seed)
     id_ = path_id if not folders.exists(content_id) and folders.has_path_id(path_id, contents) else content_id
     needs = None if needed is None else needed.id
     return PlannedRun(id_, name, folders.of(name, id_), recipe, needs, *factors, seed, content_id, path_id)
+
+
+def run_name(label: str, seed: int) -> str:
+    """The name of a run: its label in characters that any disk allows and cut to fit in a folder's name, and its seed.
+
+    Args:
+        label: text of any length.
+        seed: of the run.
+    """
+    end = f"-seed{seed}"
+    plain = re.sub(r"[^\w.+-]+", "-", label)
+    return plain.encode()[: MAX_NAME - len(end)].decode(errors="ignore") + end
 
 
 def wider_backbone(recipe: TrainRecipe) -> BackboneSettings | None:

@@ -7,7 +7,6 @@ import csv
 import io
 import json
 import math
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from emoreg.runtime.safe_io import make_folder, write_atomically, writing
 from emoreg.study.columns import RunStatus
 from emoreg.study.machine import Machine, resolved
 from emoreg.study.missing_sets import refuse_missing
-from emoreg.study.plan import Folders, PlannedRun, run_id
+from emoreg.study.plan import Folders, PlannedRun, run_id, run_name
 from emoreg.study.run_one import RunOutcome
 from emoreg.study.run_study import RUNS, make_pool, require_own_process
 from emoreg.study.scheduler import execute, left_to_do
@@ -138,7 +137,7 @@ def _planned(trial: Trial, seed: int, folders: Folders, machine: Machine, keys: 
     recipe = resolved(trial.recipes[seed], machine)
     id_ = run_id(recipe)
     values = "-".join(f"{key.rpartition('.')[2]}-{trial.values[key]}" for key in keys)
-    name = re.sub(r"[^\w.+-]+", "-", f"{values[:80]}-seed{seed}")
+    name = run_name(values[:80], seed)
     return PlannedRun(
         *(id_, name, folders.of(name, id_), recipe, None),
         mode=recipe.regulation.mode if isinstance(recipe, TrainRecipe) else None,
