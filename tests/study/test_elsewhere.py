@@ -56,6 +56,15 @@ def test_joined_tables_have_every_run_once_with_finished_rows_preferred(table_of
     assert correct.tolist() == [b"\xaa\x00"]  # unchanged
 
 
+def test_joining_keeps_every_arm_that_shares_a_run(table_of: Callable[..., pd.DataFrame]) -> None:
+    one = table_of("one", 0, 1, 2)
+    shared = one[one["stage"] == 2].head(1)
+    twin = shared.assign(mode="ensemble", experience=None)
+    both = merged([("one", one), ("two", twin), ("three", twin)])
+    assert len(both) == len(one) + 1
+    assert both.loc[both["id"] == shared["id"].item(), "mode"].tolist() == [shared["mode"].item(), "ensemble"]
+
+
 def test_joining_keeps_the_row_in_which_a_run_has_come_furthest(
     table_of: Callable[..., pd.DataFrame],
 ) -> None:

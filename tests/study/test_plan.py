@@ -13,6 +13,7 @@ from emoreg.runs.run import CHECKPOINT, DIVERGED, FINAL
 from emoreg.study.arms import EXPERIENCES, PlannedArm, factorial
 from emoreg.study.definition import GridPoint, StimuliRecipe, Study, Variant
 from emoreg.study.machine import Machine
+from emoreg.study.part import part_of
 from emoreg.study.plan import PlannedRun, left_out, plan_runs, run_id, run_name
 from study_arms import BACKBONE, FRESH, LEARNED
 
@@ -94,6 +95,21 @@ def test_variants_of_the_takeover_share_a_fresh_twin_with_a_row_for_each(tmp_pat
     affect = {run.variant: run.id for run in planned if run.mode == "learned" and run.experience == "affect"}
     assert len({run.stimuli for run in planned if run.mode == "learned" and run.experience == "affect"}) == 2
     assert affect["as_is"] != affect["shrunk"]
+
+
+def test_arms_with_one_recipe_share_a_run_with_a_row_for_each(tmp_path: Path) -> None:
+    """Without a loss on the regulated response the twin fresh is the ensemble, and affect is unregulated."""
+    apart = {"regulated": 0.0, "non_emotional": 1.0, "emotional": 1.0}
+    point = cell(recipe=build(TrainRecipe(), {"regulation": {"mode": "fixed"}, "loss": apart}))
+    point = dataclasses.replace(point, stimuli=(PROCEDURAL,))
+    arms = factorial(("fixed",), ("affect", "fresh"), ("ensemble", "unregulated"))
+    planned = plan_runs(grid(point, arms=arms, seeds=1), tmp_path)
+    runs = {(run.mode, run.experience): run for run in planned if run.mode is not None}
+    assert set(runs) == {(arm.mode, arm.experience) for arm in arms}
+    assert runs["fixed", "fresh"].id == runs["ensemble", None].id
+    assert runs["fixed", "affect"].id == runs["unregulated", "affect"].id
+    assert len({run.folder for run in runs.values()}) == 2
+    assert {run.mode for run in part_of(planned, ["fixed"])} == {None, "fixed", "ensemble", "unregulated"}
 
 
 def test_a_run_of_another_study_with_other_labels_is_found(tiny_study: Study, tmp_path: Path) -> None:

@@ -50,9 +50,12 @@ def has_result(table: pd.DataFrame) -> pd.Series[bool]:
 
 
 def each_once(table: pd.DataFrame) -> pd.DataFrame:
-    """Keep the first row of each run: a run that several variants share has a row for each of them."""
+    """Keep the first row of each run: a run that several arms or variants share has a row for each of them."""
     return table[~table["id"].duplicated() | table["id"].isna()] if "id" in table else table
 
+
+# What tells the rows of a table apart: arms or variants with one recipe share a run, and have a row each.
+ROW = ("id", "mode", "experience", "variant")
 
 # The identity of a run.
 IDENTITY: Mapping[str, pa.DataType] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emoreg.errors import UserError
-from emoreg.study.columns import SETTINGS, RunStatus, has_result, in_order
+from emoreg.study.columns import ROW, SETTINGS, RunStatus, has_result, in_order
 from emoreg.study.definition import SEEDS, Study
 from emoreg.study.differences import COMPARED, PATHS, Row, by_arm_and_seed, differences, first_few, nearest
 from emoreg.study.elsewhere import FILE as ELSEWHERE
@@ -100,7 +100,7 @@ def _earlier(study: Study, out: Path, runs: Path) -> pd.DataFrame | None:
         return by_copy
     is_done = has_result(table)
     both = stacked((table[is_done], by_copy, table[~is_done]))  # the first row of each run is kept
-    return both[both["id"].isna() | ~both.duplicated(["id", "variant"])]
+    return both[both["id"].isna() | ~both.duplicated(list(ROW))]
 
 
 def _refuse_other_seeds(results: pd.DataFrame, study: Study, out: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from emoreg.config.read_recipe import flatten
 from emoreg.errors import UserError, shortened
-from emoreg.study.columns import SETTINGS, RunStatus, has_result, stored
+from emoreg.study.columns import ROW, SETTINGS, RunStatus, has_result, stored
 from emoreg.study.conform import conform
 from emoreg.study.differences import COMPARED, Difference, Row, by_arm_and_seed, differences, first_few, nearest
 from emoreg.study.plan import PlannedRun
@@ -25,7 +25,7 @@ RESULTS = ("status", "test_accuracy", "validation_accuracy", "train_loss", "test
 
 
 def merged(tables: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
-    """Join tables of results, with one row for each id and variant.
+    """Join tables of results, with one row for each run, or for each arm and variant that share it.
 
     If several tables have a run, the row in which it has come furthest is kept: the first of equal ones, with the
     suites that only later ones have scored.
@@ -43,9 +43,9 @@ def merged(tables: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
     rows: Any = stacked(table for _, table in tables)
     ranks = [RANKS.get(status, len(RANKS)) for status in rows["status"]]  # a status may be missing or unknown
     is_result = has_result(rows).tolist()
-    kept: dict[tuple[str, str | None], int] = {}
-    for number, row in enumerate(rows[["id", "variant"]].itertuples(index=False)):
-        key = row.id, row.variant if isinstance(row.variant, str) else None
+    kept: dict[tuple[str | None, ...], int] = {}
+    for number, (stage, *row) in enumerate(rows[["stage", *ROW]].itertuples(index=False)):
+        key = (row[0],) if stage == 1 else tuple(part if isinstance(part, str) else None for part in row)
         first = kept.setdefault(key, number)
         if ranks[number] < ranks[first]:
             kept[key] = number
@@ -53,7 +53,7 @@ def merged(tables: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
             if differing := differences(rows.iloc[first], rows.iloc[number], RESULTS):
                 raise UserError(
                     f"{names[first]} and {names[number]} have different results of the run {rows['run'].iloc[number]} "
-                    f"(id {row.id}; {differing[0]}): join only one of them"
+                    f"(id {row[0]}; {differing[0]}): join only one of them"
                 )
             for name, value in missing_suites(rows.iloc[first], rows.iloc[number]).items():
                 rows.at[first, name] = value

@@ -35,8 +35,8 @@ def part_of(planned: Sequence[PlannedRun], only: Collection[str]) -> list[Planne
     wanted = _wanted(known, only)
     kept = [run for run in stage_2 if all(_label(run, factor) in (None, *wanted[factor]) for factor in wanted)]
     needed = {run.needs for run in kept}
-    kept_rows = {(run.id, run.variant) for run in kept}
-    return [run for run in planned if run.id in needed or (run.id, run.variant) in kept_rows]
+    kept_rows = {run.row for run in kept}
+    return [run for run in planned if run.id in needed or run.row in kept_rows]
 
 
 def _label(run: PlannedRun, factor: str) -> str | None:

@@ -62,8 +62,8 @@ class Factors(NamedTuple):
 class PlannedRun:
     """One run of a study, done or to be done.
 
-    Arms of several variants may share one run, with one id and one folder: such as `fresh`, if the variants differ only
-    in how they take over the weights of stage 1.
+    Several arms may share one run, with one id and one folder: such as `fresh` of variants that differ only in how they
+    take over the weights of stage 1, or `fresh` and the ensemble, if the regulated response has no loss.
     """
 
     id: str  # `content_id`, or `path_id` if an earlier emoreg started the run
@@ -80,6 +80,11 @@ class PlannedRun:
     seed: int
     content_id: str = ""  # hash of the recipe with the checksums of its images: the id of a run that is started now
     path_id: str = ""  # hash of the recipe with the paths of its images: the id in runs and tables of an earlier emoreg
+
+    @property
+    def row(self) -> tuple[str | None, ...]:
+        """What tells its row in a table from others (`columns.ROW`). A run of stage 1 is listed once for all arms."""
+        return (self.id,) if self.mode is None else (self.id, self.mode, self.experience, self.variant)
 
     @property
     def run(self) -> Run:
@@ -106,7 +111,7 @@ def plan_runs(study: Study, runs: Path) -> list[PlannedRun]:
         UserError: two targets, or two stimulus sets, have the same images.
     """
     folders = Folders(runs)
-    planned: dict[tuple[str, str | None], PlannedRun] = {}
+    planned: dict[tuple[str | None, ...], PlannedRun] = {}
     by_id: dict[str, PlannedRun] = {}
     for seed in study.seed_numbers:
         for point in study.grid:
@@ -115,8 +120,7 @@ def plan_runs(study: Study, runs: Path) -> list[PlannedRun]:
                     first = by_id.setdefault(run.id, run)
                     _refuse_same_images(first, run)
                     same = dataclasses.replace(run, name=first.name, folder=first.folder)
-                    # A run of stage 1 is listed once; one of stage 2 once for each variant that shares it.
-                    planned.setdefault((run.id, None if run.mode is None else run.variant), same)
+                    planned.setdefault(same.row, same)
     return list(planned.values())
 
 
