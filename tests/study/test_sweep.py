@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from emoreg.cli.main import main
 from emoreg.config.read_recipe import read_recipe
 from emoreg.config.recipe import TrainRecipe
 from emoreg.errors import UserError
-from emoreg.runs.run import FINAL
+from emoreg.runs.run import FINAL, INPUTS
 from emoreg.runtime.progress import Progress
+from emoreg.stages.inputs import inputs_of
 from emoreg.study import sweep as sweeping
 from emoreg.study.columns import RunStatus
 from emoreg.study.machine import Machine
@@ -147,6 +149,23 @@ def test_a_lower_loss_is_better(tmp_path: Path, pool: Pretended, quiet: Progress
 def test_a_metric_that_the_runs_lack_is_named(tmp_path: Path, pool: Pretended, quiet: Progress) -> None:
     with pytest.raises(UserError, match="metric: a run has no ccc on validation images"):
         run_sweep(sweep_of(tmp_path, [0.1], "metric: ccc"), tmp_path / "out", progress=quiet)
+
+
+def test_trials_that_ended_with_other_images_are_not_ranked_beside_new_ones(
+    image_folder: Path, tmp_path: Path, pool: Pretended, quiet: Progress
+) -> None:
+    more = "recipe: base.yaml"
+    (tmp_path / "base.yaml").write_text(f"edition: 2\ntarget: {{name: folder, root: {image_folder}}}", "utf-8")
+    sweep = sweep_of(tmp_path, [0.1], more)
+    run = run_sweep(sweep, tmp_path / "out", progress=quiet).results[0].runs[0]
+    (run.folder / INPUTS).write_text(json.dumps(inputs_of(run.recipe).record()))
+    run_sweep(sweep, tmp_path / "out", progress=quiet)
+    pool.done.clear()
+    picture = next(image_folder.rglob("*.png"))
+    shutil.copy(picture, picture.with_name("another.png"))
+    with pytest.raises(UserError, match=r"trained from something else \(target.root: .* files.*--out"):
+        run_sweep(sweep_of(tmp_path, [0.1, 0.2], more), tmp_path / "out", progress=quiet)
+    assert not pool.done
 
 
 def test_the_id_of_a_trial_depends_on_what_auto_is_resolved_to(tmp_path: Path) -> None:

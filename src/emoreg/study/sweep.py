@@ -18,10 +18,12 @@ from emoreg.config.read_recipe import recipe_yaml
 from emoreg.config.recipe import TrainRecipe
 from emoreg.config.training import Precision
 from emoreg.errors import UserError, nearest
+from emoreg.runs.inputs import changes
 from emoreg.runtime.lock import hold
 from emoreg.runtime.main_module import require_guard
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import make_folder, write_atomically, writing
+from emoreg.stages.inputs import inputs_of
 from emoreg.study.columns import RunStatus
 from emoreg.study.machine import Machine, resolved
 from emoreg.study.missing_sets import refuse_missing
@@ -92,8 +94,9 @@ def run_sweep(
         ray: a cluster for the runs; None for this machine.
 
     Raises:
-        UserError: the folder cannot be written, or another process is using it; image sets are missing; the runs do not
-            have the metric; torchrun, srun or the like has started several processes.
+        UserError: the folder cannot be written, or another process is using it; runs of the sweep have ended with other
+            images or stage-1 weights than are there now; image sets are missing; the runs do not have the metric;
+            torchrun, srun or the like has started several processes.
     """
     require_guard()
     require_own_process()
@@ -106,6 +109,7 @@ def run_sweep(
             progress.say(f"{out} was started in {machine.precision}, and its remaining runs are trained in it too")
         planned = plan_sweep(sweep, out, machine)
         every = [run for runs in planned for run in runs]
+        _refuse_other_inputs(every)
         refuse_missing(left_to_do(every))
         failed = execute(every, out, pool, progress)
         result = _result(sweep, planned, failed)
@@ -150,6 +154,21 @@ def _planned(trial: Trial, seed: int, folders: Folders, machine: Machine, keys: 
         content_id=id_,
         path_id=id_,
     )
+
+
+def _refuse_other_inputs(planned: Sequence[PlannedRun]) -> None:
+    """Raise UserError if runs have ended with other images or stage-1 weights than are at the same paths now.
+
+    The ids of trials have these paths, so that trials of both would be ranked together.
+    """
+    for run in planned:
+        if run.run.has_ended:
+            _, lines = changes(run.recipe, run.recipe, run.run.inputs, inputs_of(run.recipe))
+            if lines:
+                raise UserError(
+                    f"{run.folder} was trained from something else ({'; '.join(lines)}), and trials are compared on "
+                    "the same: restore that, or choose another folder (--out)"
+                )
 
 
 def _result(sweep: Sweep, planned: Sequence[tuple[PlannedRun, ...]], failed: Mapping[str, RunOutcome]) -> SweepResult:
