@@ -146,9 +146,21 @@ def test_a_lower_loss_is_better(tmp_path: Path, pool: Pretended, quiet: Progress
     assert result.best is not None and result.best.trial.values == {"optimizer.lr": 0.2}
 
 
-def test_a_metric_that_the_runs_lack_is_named(tmp_path: Path, pool: Pretended, quiet: Progress) -> None:
-    with pytest.raises(UserError, match="metric: a run has no ccc on validation images"):
-        run_sweep(sweep_of(tmp_path, [0.1], "metric: ccc"), tmp_path / "out", progress=quiet)
+def test_a_metric_that_all_runs_lack_is_named_after_the_table_is_written(
+    tmp_path: Path, pool: Pretended, quiet: Progress
+) -> None:
+    with pytest.raises(UserError, match="metric: no run has top5_accuracy on validation images"):
+        run_sweep(sweep_of(tmp_path, [0.1], "metric: top5_accuracy"), tmp_path / "out", progress=quiet)
+    assert [row["validation_top5_accuracy"] for row in rows(tmp_path / "out")] == [""]
+
+
+def test_a_run_without_the_metric_is_a_row_without_a_score(tmp_path: Path, pool: Pretended, quiet: Progress) -> None:
+    first = run_sweep(sweep_of(tmp_path, [0.1, 0.2]), tmp_path / "out", progress=quiet)
+    final = first.results[0].runs[0].folder / FINAL
+    final.write_text(json.dumps({"validation": {"loss": 1.0}, "test": None}))
+    result = run_sweep(sweep_of(tmp_path, [0.1, 0.2]), tmp_path / "out", progress=quiet)
+    assert [each.score for each in result.results] == [None, first.results[1].score]
+    assert result.best is not None and result.best.trial.number == 2
 
 
 def test_trials_that_ended_with_other_images_are_not_ranked_beside_new_ones(

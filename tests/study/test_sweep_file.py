@@ -94,9 +94,26 @@ def test_a_range_keeps_within_its_limits() -> None:
             r"search.optimizer.lr.high: must be above low \(2\), not 1",
         ),
         ("recipe: missing.yaml\nsearch: {optimizer: {lr: [1]}}", r"missing.yaml"),
+        (
+            "stage: pretrain\nsearch: {stimuli: {validation: [0]}}",
+            r"stimuli.validation: must be above 0: validation images choose the best trial \(trial 1",
+        ),
+        (
+            "metric: ccc\nsearch: {optimizer: {lr: [1]}}",
+            r"metric: must be accuracy or .* or loss with target.labels majority, not ccc",
+        ),
+        (
+            "metric: accuracy\nsearch: {target: {name: [manifest], root: [x], labels: [dimensions]}}",
+            r"metric: must be ccc or loss with target.labels dimensions, not accuracy",
+        ),
+        (
+            "stage: pretrain\nrecipe: several.yaml\nsearch: {optimizer: {lr: [1]}}",
+            r"metric: must be loss with several stimulus sets, which have no other metric in common, not null",
+        ),
     ],
 )
 def test_what_cannot_be_tried_is_refused_before_anything_runs(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "several.yaml").write_text("edition: 2\nalso: [{name: oasis, root: x}]", encoding="utf-8")
     with pytest.raises(Exception, match=message) as caught:
         sweep(tmp_path, text)
     assert caught.type.__name__ in ("SettingError", "UserError") and "\n" not in str(caught.value)

@@ -47,7 +47,7 @@ class TrialResult:
     Args:
         trial: the trial.
         runs: its runs, by seed.
-        score: mean of the metric over its runs, on validation images; None unless all of them are finished.
+        score: mean of the metric over its runs, on validation images; None unless all are finished and have it.
         error: error of the first run that failed, or else of the first that diverged; None without either.
         has_diverged: whether a run diverged and none failed, which counts as a result.
     """
@@ -95,8 +95,8 @@ def run_sweep(
 
     Raises:
         UserError: the folder cannot be written, or another process is using it; runs of the sweep have ended with other
-            images or stage-1 weights than are there now; image sets are missing; the runs do not have the metric;
-            torchrun, srun or the like has started several processes.
+            images or stage-1 weights than are there now; image sets are missing; no run has the metric; torchrun, srun
+            or the like has started several processes.
     """
     require_guard()
     require_own_process()
@@ -114,6 +114,7 @@ def run_sweep(
         failed = execute(every, out, pool, progress)
         result = _result(sweep, planned, failed)
         _write(out / TRIALS, _table(sweep, result))
+        _require_metric(result)
         if result.best is not None:
             _write(out / BEST, recipe_yaml(result.best.trial.chosen))
     return result
@@ -172,31 +173,41 @@ def _refuse_other_inputs(planned: Sequence[PlannedRun]) -> None:
 
 
 def _result(sweep: Sweep, planned: Sequence[tuple[PlannedRun, ...]], failed: Mapping[str, RunOutcome]) -> SweepResult:
-    metric: str | None = sweep.file.metric
+    metric = sweep.file.metric or _usual_metric(planned)
     results: list[TrialResult] = []
     for trial, runs in zip(sweep.trials, planned, strict=True):
         lost = sorted((failed[run.id] for run in runs if run.id in failed), key=_has_diverged)
         score = None
         if all(run.run.is_finished for run in runs):
-            measured = [run.run.final.get("validation") or {} for run in runs]
-            metric = metric or next((each.name for each in OUTCOMES.values() if each.name in measured[0]), "ccc")
-            score = statistics.fmean(_score(each, metric) for each in measured)
-            score = None if math.isnan(score) else score
+            mean = statistics.fmean(float(_measured(run).get(metric, math.nan)) for run in runs)
+            score = None if math.isnan(mean) else mean
         error, has_diverged = (lost[0].error, _has_diverged(lost[0])) if lost else (None, False)
         results.append(TrialResult(trial, runs, score, error, has_diverged))
-    return SweepResult(metric or "accuracy", tuple(results))
+    return SweepResult(metric, tuple(results))
+
+
+def _usual_metric(planned: Sequence[tuple[PlannedRun, ...]]) -> str:
+    """The metric that decides unless the file names one: that of the task of the finished runs."""
+    measured = (_measured(run) for runs in planned for run in runs if run.run.is_finished)
+    return next((each.name for metrics in measured for each in OUTCOMES.values() if each.name in metrics), "accuracy")
 
 
 def _has_diverged(outcome: RunOutcome) -> bool:
     return outcome.status is RunStatus.DIVERGED
 
 
-def _score(measured: Mapping[str, Any], metric: str) -> float:
-    if metric not in measured:
-        numbers = [name for name, value in measured.items() if isinstance(value, int | float)]
-        hint = nearest(metric, numbers) if numbers else ": it has no validation images"
-        raise UserError(f"metric: a run has no {metric} on validation images{hint}")
-    return float(measured[metric])
+def _measured(run: PlannedRun) -> Mapping[str, Any]:
+    """The metrics of a finished run on its validation images; none without such images."""
+    return run.run.final.get("validation") or {}
+
+
+def _require_metric(result: SweepResult) -> None:
+    """Raise UserError if runs are finished, and none has the metric."""
+    finished = [_measured(run) for each in result.results for run in each.runs if run.run.is_finished]
+    if finished and not any(result.metric in each for each in finished):
+        numbers = [name for name, value in finished[0].items() if isinstance(value, int | float)]
+        hint = nearest(result.metric, numbers) if numbers else ": they have no validation images"
+        raise UserError(f"metric: no run has {result.metric} on validation images{hint}")
 
 
 def _table(sweep: Sweep, result: SweepResult) -> str:

@@ -15,6 +15,7 @@ import torch
 from emoreg.config.read_recipe import build, read_recipe, setting_keys, typed_values
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe, resolved
 from emoreg.config.rules import check_at_least, check_rule
+from emoreg.config.schema import Task
 from emoreg.config.strict_yaml import read_yaml
 from emoreg.errors import SettingError, nearest
 from emoreg.runtime.seeding import generator
@@ -22,6 +23,11 @@ from emoreg.runtime.seeding import generator
 Metric = Literal["accuracy", "balanced_accuracy", "macro_f1", "top5_accuracy", "mean_average_precision", "ccc", "loss"]
 MAX_TRIALS = 10_000
 DIGITS = 4  # significant digits of a drawn number, so that it can be read and written down
+METRICS: Mapping[Task, tuple[Metric, ...]] = {
+    "classification": ("accuracy", "balanced_accuracy", "macro_f1", "top5_accuracy", "loss"),
+    "multilabel": ("mean_average_precision", "macro_f1", "loss"),
+    "regression": ("ccc", "loss"),
+}
 DECIDED = {  # settings that the sweep decides
     "seed": "set seeds, the number of runs of each trial",
     "edition": "set it in the recipe",
@@ -49,7 +55,7 @@ class SweepFile:
     metric: Metric | None = None
     """The metric on validation images that decides: accuracy, balanced_accuracy, macro_f1, top5_accuracy,
     mean_average_precision, ccc or loss. null for accuracy; with several labels per image for mean_average_precision,
-    with values for ccc."""
+    with values for ccc. Stage 1 on several stimulus sets has only loss."""
     search: Mapping[str, Any] = field(default_factory=dict)
     """Settings to try, in their sections: a list of values, or with method random a range: low and high, and log: true
     to draw evenly in the logarithm."""
@@ -225,9 +231,25 @@ def _is_whole(kind: Any, key: str) -> bool:
 def _trial(number: int, tried: Mapping[str, Any], kind: type[Recipe], base: Path | None, file: SweepFile) -> Trial:
     chosen = read_recipe(kind, base, dict(tried))
     blind = chosen
+    if not any(settings.validation for settings in chosen.sections.values()):
+        section = next(iter(chosen.sections))
+        raise SettingError(f"{section}.validation", "must be above 0: validation images choose the best trial")
+    _check_metric(chosen, file.metric)
     if isinstance(chosen, TrainRecipe):
-        if not chosen.target.validation:
-            raise SettingError("target.validation", "must be above 0: validation images choose the best trial")
         blind = dataclasses.replace(chosen, target=dataclasses.replace(chosen.target, test=False))
     recipes = tuple(dataclasses.replace(blind, seed=seed) for seed in range(file.seeds))
     return Trial(number, tried, recipes, chosen)
+
+
+def _check_metric(recipe: Recipe, metric: Metric | None) -> None:
+    """Raise SettingError if runs of the recipe do not have the metric; stage 1 shows only later which labels it has."""
+    known: tuple[Metric, ...] = ("accuracy", "ccc", "loss")
+    where = "in stage 1"
+    if isinstance(recipe, TrainRecipe):
+        known, where = METRICS[recipe.target.task], f"with target.labels {recipe.target.labels}"
+    elif recipe.pretext == "rotation":
+        known, where = ("accuracy", "loss"), "with pretext rotation"
+    elif recipe.also:
+        known, where = ("loss",), "with several stimulus sets, which have no other metric in common"
+    if metric not in known and (metric is not None or known == ("loss",)):
+        raise SettingError("metric", f"must be {' or '.join(known)} {where}, not {metric or 'null'}")
