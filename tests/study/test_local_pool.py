@@ -229,6 +229,24 @@ def test_each_worker_has_a_gpu_and_the_replacement_of_a_dead_worker_gets_its_gpu
     assert given == ["taken back"]
 
 
+@pytest.mark.usefixtures("in_time")
+def test_after_an_unexpected_error_the_next_run_has_a_new_process(
+    tiny_study: Study, tmp_path: Path, quiet: Progress
+) -> None:
+    """An error of CUDA makes every further call of its process fail."""
+    (run,) = plan_runs(dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=1), tmp_path / "runs")
+    with contextlib.closing(LocalPool(2, quiet)) as pool:
+
+        def worker_of(how: str) -> int | None:
+            pool.start(misbehaving(run, how))
+            (worker,) = pool.workers
+            while not pool.wait():
+                pass
+            return worker.process.pid
+
+        assert worker_of("raises") == worker_of("exits") != worker_of("raises")
+
+
 def test_a_study_whose_process_group_gets_two_signals_reports_once_and_resumes_to_the_same_table(
     tmp_path: Path, quiet: Progress
 ) -> None:

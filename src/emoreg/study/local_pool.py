@@ -79,7 +79,7 @@ _Message: TypeAlias = _Line | _Notes | _TaskStarted | _TaskAdvanced | _TaskEnded
 
 
 class LocalPool:
-    """A pool of worker processes, started as they are needed. One that dies is replaced.
+    """A pool of worker processes, started as they are needed. One that dies, or whose job raised an error, is replaced.
 
     Args:
         size: jobs at a time; each worker gets an equal share of the cores and of the memory that this process may use,
@@ -186,6 +186,10 @@ class _Worker:
         if isinstance(message, RunOutcome):
             self.run = None
             self._close_tasks()
+            if message.traceback:  # the process is ending, and takes no further job
+                self.process.join(ENDING)
+                self.process.kill()
+                self.process.join(ENDING)
             return message
         self._show(message, progress)
         return None
@@ -274,7 +278,11 @@ def _start_method() -> Iterator[SpawnContext | ForkServerContext]:
 
 
 def _work(connection: Connection, environment: Mapping[str, str], sharers: int, threads: int, is_quiet: bool) -> None:
-    """Do jobs until the connection sends None; the worker ends with the main process, however that ends."""
+    """Do jobs until the connection sends None, or one raises an error that does not explain itself.
+
+    Such an error, as of CUDA, may leave the process in a state in which every further job fails. The worker ends with
+    the main process, however that ends.
+    """
     os.environ.clear()  # it dates from the start of the fork server
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process gets it too, and ends its workers
@@ -287,7 +295,10 @@ def _work(connection: Connection, environment: Mapping[str, str], sharers: int, 
         heed_requests()
         take_held_requests()
         while (run := connection.recv()) is not None:
-            connection.send(perform(run, _Reporting(connection, is_quiet)))
+            outcome = perform(run, _Reporting(connection, is_quiet))
+            connection.send(outcome)
+            if outcome.traceback:
+                break
     except Stopped:
         sys.exit(STOPPED)
     except (EOFError, OSError, KeyboardInterrupt):
