@@ -22,7 +22,7 @@ import emoreg.training.loop
 from emoreg.config.augment import AugmentSettings
 from emoreg.config.loss import LossSettings, LossWeights
 from emoreg.config.optimizer import OptimizerSettings
-from emoreg.config.read_recipe import recipe_yaml
+from emoreg.config.read_recipe import build, recipe_yaml
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe, defaults, with_stems
 from emoreg.config.schema import (
     BackboneSettings,
@@ -386,6 +386,15 @@ def test_the_architecture_of_the_encoder_is_written_into_the_recipe(
     asked = dataclasses.replace(untrained, encoder=EncoderSettings(backbone=VIT))
     assert with_encoder_architecture(asked) == with_stems(asked)
     assert train(regulated, tmp_path / "run", progress=quiet).recipe == with_encoder_architecture(regulated)
+
+
+def test_settings_that_nothing_reads_are_reported_when_a_run_is_started(
+    stage2: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classify, "launch", lambda *_: None)
+    progress, recipe = Listening(), build(stage2, {"loss": {"mutual": 1.0}})
+    train(recipe, tmp_path, progress=progress)
+    assert progress.lines == ["loss.mutual is not used in regulation.mode none"]
 
 
 def test_an_encoder_of_another_architecture_than_asked_is_refused(

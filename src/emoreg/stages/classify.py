@@ -14,6 +14,7 @@ from emoreg.config.recipe import TrainRecipe, require_recipe
 from emoreg.config.schema import LABELS_OF
 from emoreg.config.setting_types import path_of
 from emoreg.config.target_words import OUTPUTS
+from emoreg.config.unused import unused_settings
 from emoreg.data.images.batches import training_batches
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
@@ -86,6 +87,8 @@ def train(
         recipe = as_given(recipe, model, before)
     else:
         check_encoder(recipe)
+        if not before.has_begun:
+            progress.report_notes(list(unused_settings(recipe)))
         recipe = with_encoder_architecture(recipe)
         if note := stem_note(recipe.backbone, recipe.target.image_size):
             progress.detail(note)
