@@ -112,6 +112,7 @@ def test_a_plain_classifier_says_that_it_feels_nothing(
     [
         (["RUN"], "the following arguments are required: IMAGE"),
         (["RUN", "a.png", "--json", "--out", "x.csv"], "give one of them"),
+        (["RUN", "a.png", "--probabilities"], "--probabilities is for --json and --out"),
         (["RUN", "nowhere.png"], "nowhere.png does not exist"),
         (["nowhere", "a.png"], "nowhere is not a run folder"),
         (["RUN", "a.png", "--lam", "2"], "λ is 2.0; it must lie in [0, 1]"),

@@ -65,6 +65,9 @@ def test_a_cell_whose_seeds_agree_does_not_hide_the_others(capsys: pytest.Captur
         (["--sd", "0.3", "--looks", "0"], "--looks is 0; it must be at least 1"),
         (["--sd", "0.3", "--correlation", "1"], "--correlation is 1.0; it must be above -1 and below 1"),
         (["--sd", "0.3", "--arms", "0"], "--arms is 0; it must be at least 1"),
+        (["pilot.yaml", "--correlation", "0.5"], "--correlation is for --sd; a pilot has its own"),
+        (["--sd", "0.3", "--runs", "runs"], "--runs is for a pilot (STUDY); leave it out with --sd"),
+        (["pilot.csv", "--runs", "runs"], "--runs is for a study; leave it out for the table pilot.csv"),
     ],
 )
 def test_an_error_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -336,6 +336,17 @@ def test_joining_tables_prints_their_number_of_runs(tmp_path: Path, capsys: pyte
     assert shown.endswith("all.parquet: 2 runs of 1 tables\n")
 
 
+@pytest.mark.parametrize("command", ["report", "results"])
+def test_a_table_has_no_folder_of_runs(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    message = told(capsys, command, "results.parquet", "--runs", "runs", code=2)
+    assert message == "emoreg: --runs is for a study; leave it out for the table results.parquet\n"
+
+
+def test_a_smoke_run_has_one_seed(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = told(capsys, "study", "pilot.yaml", "--smoke", "--seeds", "3", code=2)
+    assert message == "emoreg: --smoke trains one seed; leave out --seeds\n"
+
+
 def test_while_a_study_runs_the_test_split_stays_unseen(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file.write_text(STUDY.replace("modes: [learned]", "modes: []").replace("seeds: 2", "seeds: 1"))
     assert main(["study", "pilot.yaml"]) == 0

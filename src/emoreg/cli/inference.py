@@ -84,6 +84,8 @@ def predict(
     """
     if json and out:
         raise UserError("--json prints and --out writes the same rows; give one of them")
+    if probabilities and not (json or out):
+        raise UserError("--probabilities is for --json and --out, whose rows have room for all classes")
 
     from emoreg.inference.load import load_run
     from emoreg.inference.pictures import write_picture

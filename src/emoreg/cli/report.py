@@ -159,6 +159,12 @@ def _default_columns(table: pd.DataFrame) -> pd.DataFrame:
     return table[known]
 
 
+def _refuse_runs(path: Path, runs: Path | None) -> None:
+    """Raise UserError for --runs with a table of results, which needs no runs."""
+    if runs is not None:
+        raise UserError(f"--runs is for a study; leave it out for the table {path}")
+
+
 def _table(path: Path, runs: Path | None) -> pd.DataFrame:
     """Read a table of results, or make the table of a study's current results and write it into the study's folder."""
     from emoreg.study.columns import has_result
@@ -167,6 +173,7 @@ def _table(path: Path, runs: Path | None) -> pd.DataFrame:
     from emoreg.study.run_study import RUNS, open_study
 
     if path.suffix.lower() in TABLES:
+        _refuse_runs(path, runs)
         return read_results(path)
     opened = open_study(path, runs=runs)
     table = opened.table()
@@ -237,6 +244,8 @@ def power(
         (-1 < correlation < 1, f"--correlation is {correlation}; it must be above -1 and below 1"),
         (arms is None or arms >= 1, f"--arms is {arms}; it must be at least 1"),
         ((study is None) != (sd is None), "give either a pilot (STUDY) or its numbers (--sd)"),
+        (sd is not None or correlation == 0, "--correlation is for --sd; a pilot has its own"),
+        (sd is None or runs is None, "--runs is for a pilot (STUDY); leave it out with --sd"),
     ):
         if not is_allowed:
             raise UserError(message)
@@ -277,6 +286,7 @@ def _open(path: Path, runs: Path | None) -> _Opened:
     from emoreg.report.own_results import SUFFIXES
 
     if path.suffix.lower() in SUFFIXES:
+        _refuse_runs(path, runs)
         results = read_results_file(path)
         return _Opened(path.stem, results.table, path.with_suffix(""), [], results)
     from emoreg.study.plan import left_out

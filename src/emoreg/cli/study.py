@@ -71,6 +71,8 @@ def study(
         emoreg study recipes/studies/cifar10-pilot.yaml --ray auto --gpus-per-run 0.25
     """
     cluster = ray_cluster(ray, jobs, gpus_per_run=gpus_per_run, cpus_per_run=cpus_per_run)
+    if smoke and seeds is not None:
+        raise UserError("--smoke trains one seed; leave out --seeds")
 
     from emoreg.study.read_study import find_study, is_kept, read_study
     from emoreg.study.run_study import default_folder, require_own_process, run_study
