@@ -305,3 +305,14 @@ def test_a_smoke_run_does_not_replace_a_study_nor_a_study_a_smoke_run(
     file.write_text(file.read_text().replace("seeds: 1", "seeds: 2"))
     error = refusal(lambda: run_study(read_study(file), "runs/mine-smoke", progress=quiet))
     assert "runs/mine-smoke holds results of a study that planned" in error
+
+
+def test_one_label_is_taken_as_text(tiny_study: Study, tmp_path: Path, quiet: Progress) -> None:
+    message = refusal(lambda: run_study(tiny_study, tmp_path / "out", progress=quiet, only="lerned"))
+    assert "called 'lerned' (did you mean 'learned'?)" in message
+
+
+@pytest.mark.parametrize("table", ["nowhere.parquet", Path("nowhere.parquet")])
+def test_one_table_is_taken_by_its_path(table: Path | str, tiny_study: Study, tmp_path: Path, quiet: Progress) -> None:
+    message = refusal(lambda: run_study(tiny_study, tmp_path / "out", progress=quiet, elsewhere=table))
+    assert message.startswith("nowhere.parquet")

@@ -61,9 +61,9 @@ def run_study(
     jobs: int = 1,
     progress: Progress | None = None,
     ray: Ray | None = None,
-    elsewhere: Sequence[Path | str] = (),
+    elsewhere: Sequence[Path | str] | Path | str = (),
     isolated: bool = False,
-    only: Collection[str] = (),
+    only: Collection[str] | str = (),
 ) -> pd.DataFrame:
     """Do all remaining runs of a study, score them in its suites, and write its table.
 
@@ -78,12 +78,12 @@ def run_study(
         jobs: runs at a time, at least 1.
         progress: None for the terminal.
         ray: a cluster for the runs, as many at a time as it has room for; None for this machine.
-        elsewhere: tables of results of other machines, whose finished and diverged runs of this study count as done.
-            The study's folder keeps them.
+        elsewhere: tables of results of other machines, or one table, whose finished and diverged runs of this study
+            count as done. The study's folder keeps them.
         isolated: with jobs 1, do the runs in another process, as with more jobs: the study then continues even if a
             run is killed, for lack of memory, or a library crashes.
-        only: labels of the part of the study to run for now, see `part_of`; none for all of it. The table has the
-            whole plan.
+        only: labels of the part of the study to run for now, or one label, see `part_of`; none for all of it. The table
+            has the whole plan.
 
     Returns:
         The table from `results_of`, including the runs that failed.
@@ -102,7 +102,8 @@ def run_study(
     require_guard()
     require_own_process()
     progress = progress or Progress(details=False)
-    tables = [(str(path), read_results(path_of(path, "elsewhere"))) for path in elsewhere]
+    paths = [elsewhere] if isinstance(elsewhere, Path | str) else elsewhere
+    tables = [(str(path), read_results(path_of(path, "elsewhere"))) for path in paths]
     with hold_new(out, "study's folder"), contextlib.closing(make_pool(jobs, progress, ray, isolated)) as pool:
         opened = prepare_study(study, out, runs, pool.machine, tables)
         if needs_machine(study):
@@ -113,7 +114,7 @@ def run_study(
         if added := [suite.name for suite in opened.study.suites if suite.name not in named]:
             progress.say(f"scored too, as {out / FILE} names them: {', '.join(added)}; to drop one, delete it there")
         study, planned, ids = opened.study, opened.planned, opened.ids_elsewhere
-        part = part_of(planned, only)
+        part = part_of(planned, [only] if isinstance(only, str) else only)
         left, left_unscored = left_to_do(part, ids), left_to_score(part, study.suites)
         needing = (*left, *(job.planned for job in left_unscored))
         places, faults = find_data(study.data, [run.recipe for run in needing], out)
