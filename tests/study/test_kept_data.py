@@ -19,6 +19,7 @@ from emoreg.study import run_study as run_study_module
 from emoreg.study import scheduler
 from emoreg.study.columns import RunStatus
 from emoreg.study.elsewhere import finished_elsewhere
+from emoreg.study.kept_data import refuse_changed
 from emoreg.study.machine import Machine
 from emoreg.study.plan import PlannedRun, plan_runs, with_ids_elsewhere
 from emoreg.study.read_study import read_study, with_data
@@ -253,3 +254,12 @@ def test_a_study_continues_in_the_precision_it_was_started_in_and_says_so(
     lines.clear()
     assert {*done(file, "another", quiet)["id"]}.isdisjoint(more["id"]) and "started in" not in " ".join(lines)
     assert {run.recipe.training.precision for run in planned("another")} == {"bf16-mixed"}
+
+
+def test_changed_images_are_refused_with_what_the_command_can_do() -> None:
+    refuse_changed([], Path("out"))
+    message = "photos (folder) has changed: restore the images that the study out started with{}; reports on"
+    faults = ["photos (folder) has changed"]
+    assert refusal(lambda: refuse_changed(faults, Path("out"))).startswith(message.format(""))
+    other = refusal(lambda: refuse_changed(faults, Path("out"), "choose another folder"))
+    assert other.startswith(message.format(", or choose another folder"))

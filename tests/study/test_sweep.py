@@ -180,6 +180,19 @@ def test_trials_that_ended_with_other_images_are_not_ranked_beside_new_ones(
     assert not pool.done
 
 
+def test_errors_advise_only_what_a_sweep_can_do(
+    tmp_path: Path, pool: Pretended, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "base.yaml").write_text("edition: 2\ntarget: {name: folder, root: nowhere}", "utf-8")
+    sweep = sweep_of(tmp_path, [0.1], "recipe: base.yaml")
+    with pytest.raises(UserError, match=r"^an image set is not here, and no run was started: \[1\] target"):
+        run_sweep(sweep, tmp_path / "out", progress=quiet)
+    for name, value in {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="a sweep is not for torchrun"):
+        run_sweep(sweep, tmp_path / "out", progress=quiet)
+
+
 def test_the_id_of_a_trial_depends_on_what_auto_is_resolved_to(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, [0.1])
     ((here, _),), ((there, _),) = (

@@ -133,10 +133,8 @@ def at_places(recipe: Recipe, places: Places) -> Recipe:
             return dataclasses.replace(recipe, target=moved(target))
 
 
-def refuse_changed(faults: list[str], out: Path) -> None:
-    """Raise UserError if there are any faults from `find_data`."""
+def refuse_changed(faults: list[str], out: Path, alternative: str = "") -> None:
+    """Raise UserError if there are any faults from `find_data`; `alternative` is what else can be done, if anything."""
     if faults:
-        raise UserError(
-            f"{'; '.join(faults)}: restore the images that the study {out} started with, or choose another folder with "
-            "--out for a study of other images; reports on finished runs need no images"
-        )
+        remedy = f"restore the images that the study {out} started with{alternative and f', or {alternative}'}"
+        raise UserError(f"{'; '.join(faults)}: {remedy}; reports on finished runs need no images")

@@ -134,14 +134,19 @@ def is_missing(settings: Settings) -> bool:
     return is_users and (settings.root is None or not Path(settings.root).exists())
 
 
-def refuse_missing(planned: Sequence[PlannedRun]) -> None:
-    """Raise UserError if sets of these runs are missing, naming all of them, or have a root that is not read."""
+def refuse_missing(planned: Sequence[PlannedRun], advice: str = "") -> None:
+    """Raise UserError if sets of these runs are missing, or have a root that is not read.
+
+    Args:
+        planned: runs with the current roots of their images.
+        advice: what can be done without the sets; follows how many there are. The error names all of them.
+    """
     for run in planned:
         for settings in run.recipe.sections.values():
             refuse_root(settings)
     if missing := missing_sets(planned):
         count = "an image set is" if len(missing) == 1 else f"{len(missing)} image sets are"
         raise UserError(
-            f"{count} not here, and no run was started (--only LABEL ... does the part whose sets are here): "
+            f"{count} not here, and no run was started{advice and f' ({advice})'}: "
             + "; ".join(f"[{number}] {each.line}" for number, each in enumerate(missing, start=1))
         )

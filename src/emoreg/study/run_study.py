@@ -118,8 +118,11 @@ def run_study(
         left, left_unscored = left_to_do(part, ids), left_to_score(part, study.suites)
         needing = (*left, *(job.planned for job in left_unscored))
         places, faults = find_data(study.data, [run.recipe for run in needing], out)
-        refuse_changed(faults, out)
-        refuse_missing([replace(run, recipe=at_places(run.recipe, places)) for run in left])
+        refuse_changed(faults, out, "choose another folder with --out for a study of other images")
+        refuse_missing(
+            [replace(run, recipe=at_places(run.recipe, places)) for run in left],
+            "--only LABEL ... does the part whose sets are here",
+        )
         check_scorable(left, left_unscored, study.suites)
         _report_path_ids(planned, progress)
         if tables and opened.elsewhere is not None:
@@ -137,10 +140,15 @@ def run_study(
     return table
 
 
-def require_own_process() -> None:
-    """Raise UserError if torchrun, srun or the like has started several processes: each would run the whole study."""
+def require_own_process(what: str = "a study", options: str = "--jobs or --ray do") -> None:
+    """Raise UserError if torchrun, srun or the like has started several processes: each would do all of the work.
+
+    Args:
+        what: the work.
+        options: of its command that do several runs at a time, with a verb.
+    """
     refuse_launchers(
-        "a study is not for torchrun, srun or mpirun; start it once: --jobs or --ray do several runs at a time, and "
+        f"{what} is not for torchrun, srun or mpirun; start it once: {options} several runs at a time, and "
         "training.devices one run on several devices"
     )
 

@@ -49,7 +49,7 @@ def score_study(
             have changed or are missing; a library is not installed.
     """
     require_guard()
-    require_own_process()
+    require_own_process("scoring a study", "--jobs does")
     progress = progress or Progress(details=False)
     opened = open_study(path, runs)
     if opened.fallen_out:

@@ -99,7 +99,7 @@ def run_sweep(
             or the like has started several processes.
     """
     require_guard()
-    require_own_process()
+    require_own_process("a sweep")
     progress = progress or Progress(details=False)
     make_folder(out, "sweep's folder")
     with hold(out), contextlib.closing(make_pool(jobs, progress, ray, isolated=True)) as pool:
