@@ -1,29 +1,44 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import extras
+from emoreg.config.recipe import TrainRecipe
 from emoreg.runs.run import CHECKPOINT
 from emoreg.runtime.progress import Progress
 from emoreg.study.definition import Study
 from emoreg.study.plan import plan_runs
-from emoreg.study.ray_pool import Ray
+from emoreg.study.ray_pool import Ray, RayPool
 from emoreg.study.run_study import run_study
+from emoreg.study.scheduler import execute
 from refusing import refusal
 from study_arms import BACKBONE
 
 extras.load("ray", "ray")
 pytestmark = pytest.mark.extra("ray")
+
+
+class Noting(Progress):
+    """Prints nothing and keeps how sets were read."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.notes: list[str] = []
+
+    def report_notes(self, notes: Sequence[str], left_out: Sequence[str] = ()) -> None:
+        self.notes += [*notes, *left_out]
+
 
 MEASURED = ["mode", "experience", "seed", "status", "test_accuracy", "validation_loss", "lambda", "id"]
 
@@ -52,6 +67,19 @@ def test_a_study_on_ray_gives_the_same_table_as_without(
     commands = there["env.command"].unique()
     assert all(command != here["env.command"][0] for command in commands)  # another process
     assert run_study(small, "there", progress=quiet, ray=two_cores)["env.sessions"].tolist() == [1] * len(there)
+
+
+def test_notes_on_images_of_a_worker_are_printed_by_the_main_process(
+    tiny_study: Study, tmp_path: Path, two_cores: Ray
+) -> None:
+    (run,) = plan_runs(dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=1), tmp_path / "runs")
+    assert isinstance(run.recipe, TrainRecipe)
+    target = dataclasses.replace(run.recipe.target, label_noise="symmetric", noise_share=0.5)
+    run = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, target=target))
+    progress = Noting()
+    with contextlib.closing(RayPool(two_cores, progress)) as pool:
+        assert execute([run], tmp_path, pool, progress) == {}
+    assert any("training labels are wrong" in note for note in progress.notes)
 
 
 @pytest.mark.slow

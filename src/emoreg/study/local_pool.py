@@ -30,26 +30,13 @@ from emoreg.runtime.signals import (
 )
 from emoreg.study.columns import RunStatus
 from emoreg.study.machine import Machine, this_machine
+from emoreg.study.reports import Forwarding, Line, Notes
 from emoreg.study.run_one import Job, RunOutcome, perform
 
 # Seconds that workers have to end, and to save their run first: both a step and a checkpoint may take long.
 ENDING, SAVING = 5.0, 60.0
 STOPPED = 143  # exit code of a worker that was stopped by a signal, as of the command
 CHECKED_EVERY = 1.0  # seconds between checks for dead workers: child processes may keep the pipe of one open
-
-
-class _Line(NamedTuple):
-    """A worker prints a line; a warning even if its study is quiet."""
-
-    text: str
-    is_warning: bool
-
-
-class _Notes(NamedTuple):
-    """A worker reports how a set was read."""
-
-    notes: Sequence[str]
-    left_out: Sequence[str]
 
 
 class _TaskStarted(NamedTuple):
@@ -75,7 +62,7 @@ class _TaskEnded(NamedTuple):
     key: int
 
 
-_Message: TypeAlias = _Line | _Notes | _TaskStarted | _TaskAdvanced | _TaskEnded
+_Message: TypeAlias = Line | Notes | _TaskStarted | _TaskAdvanced | _TaskEnded
 
 
 class LocalPool:
@@ -196,13 +183,8 @@ class _Worker:
 
     def _show(self, message: _Message, progress: Progress) -> None:
         match message:
-            case _Line(text, is_warning):
-                if is_warning:
-                    progress.warn(text)
-                else:
-                    progress.say(text)
-            case _Notes(notes, left_out):
-                progress.report_notes(notes, left_out)
+            case Line() | Notes():
+                message.show(progress)
             case _TaskStarted(key, description, total, unit, done):
                 stack = contextlib.ExitStack()
                 self.tasks[key] = stack, stack.enter_context(progress.task(description, total, unit, done))
@@ -307,24 +289,18 @@ def _work(connection: Connection, environment: Mapping[str, str], sharers: int, 
         ignore_requests()
 
 
-class _Reporting(Progress):
-    """Send progress to the main process. `quiet` is for the further processes of a run on several devices."""
+class _Reporting(Forwarding):
+    """Send progress to the main process."""
 
     def __init__(self, connection: Connection, is_quiet: bool) -> None:
-        super().__init__(is_quiet, details=False)
+        super().__init__(is_quiet)
         self.connection, self.count = connection, 0
+
+    def forward(self, report: Line | Notes) -> None:
+        self._send(report)
 
     def _send(self, message: _Message) -> None:
         self.connection.send(message)
-
-    def say(self, line: str) -> None:
-        self._send(_Line(line, is_warning=False))
-
-    def warn(self, line: str) -> None:
-        self._send(_Line(line, is_warning=True))
-
-    def report_notes(self, notes: Sequence[str], left_out: Sequence[str] = ()) -> None:
-        self._send(_Notes(notes, left_out))
 
     @contextlib.contextmanager
     def task(self, description: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:

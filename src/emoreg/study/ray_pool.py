@@ -16,6 +16,7 @@ from emoreg.runtime.optional import importing
 from emoreg.runtime.progress import Progress
 from emoreg.study.columns import RunStatus
 from emoreg.study.machine import Machine, this_machine
+from emoreg.study.reports import Forwarding, Line, Notes
 from emoreg.study.run_one import Job, RunOutcome, perform
 
 RETRIES = 3  # after a worker has died: killed, out of memory, or its machine lost
@@ -48,7 +49,7 @@ class RayPool:
 
     Args:
         cluster: the cluster, and the resources of a run.
-        progress: shows the resources of the cluster.
+        progress: shows the resources of the cluster, and what each run has reported when it ends.
 
     Raises:
         UserError: Ray is not installed, the cluster does not respond, or it has fewer resources than a run needs.
@@ -57,7 +58,7 @@ class RayPool:
     size = sys.maxsize
 
     def __init__(self, cluster: Ray, progress: Progress) -> None:
-        self.ray, self.cluster = _connect(cluster), cluster
+        self.ray, self.cluster, self.progress = _connect(cluster), cluster, progress
         self.running: dict[Any, Job] = {}
         try:
             gpus = _gpus_per_run(self.ray.cluster_resources(), cluster, progress)
@@ -90,10 +91,14 @@ class RayPool:
 
     def _outcome(self, reference: Any, run: Job) -> RunOutcome:
         try:
-            outcome: RunOutcome = self.ray.get(reference)
+            outcome: RunOutcome
+            reports: list[Line | Notes]
+            outcome, reports = self.ray.get(reference)
         except self.ray.exceptions.RayError as death:
             error = f"its worker died, {RETRIES + 1} times ({type(death).__name__}: {_first_line(death)})"
             return RunOutcome(run, RunStatus.FAILED, error, str(death))
+        for report in reports:
+            report.show(self.progress)
         return outcome
 
 
@@ -128,15 +133,27 @@ def _gpus_per_run(offered: dict[str, float], cluster: Ray, progress: Progress) -
     return gpus
 
 
-def _do(run: Job, folder: str, threads: int) -> RunOutcome:
-    """Do a job in a worker. Its paths are relative to `folder`."""
+class _Keeping(Forwarding):
+    """Keep what a run reports until it ends."""
+
+    def __init__(self) -> None:
+        super().__init__(is_quiet=True)
+        self.reports = list[Line | Notes]()
+
+    def forward(self, report: Line | Notes) -> None:
+        self.reports.append(report)
+
+
+def _do(run: Job, folder: str, threads: int) -> tuple[RunOutcome, list[Line | Notes]]:
+    """Do a job in a worker; return what it reported with its outcome. Its paths are relative to `folder`."""
     import torch
 
     try:
         os.chdir(folder)
     except OSError:
         error = f"{platform.node()} has no folder {folder}: a study on Ray needs one that all machines share"
-        return RunOutcome(run, RunStatus.FAILED, error)
+        return RunOutcome(run, RunStatus.FAILED, error), []
     take_part(min(Fraction(threads, allowed_cores()), Fraction(1)))
     torch.set_num_threads(min(threads, usable_cores()))
-    return perform(run, Progress(quiet=True))
+    keeping = _Keeping()
+    return perform(run, keeping), keeping.reports
