@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import EncoderSettings, RegulationSettings
 from emoreg.inference.confusion_files import write_confusion
+from emoreg.runs import delete
 from emoreg.runs.delete import check_deletable, delete_run
 from emoreg.runs.run import RECIPE
-from emoreg.runtime.lock import hold
+from emoreg.runtime.lock import hold, holder
 from refusing import refusal
 from runs.test_catalogue import made
 
@@ -49,6 +52,24 @@ def test_a_run_that_is_being_trained_is_refused(tmp_path: Path) -> None:
         assert told.startswith(f"{run.folder} is being worked on by process") and told.endswith("; stop it first")
         assert "is being worked on" in refusal(lambda: delete_run(run))
     assert (run.folder / RECIPE).exists()
+
+
+def test_a_run_is_deleted_on_windows_which_renames_no_folder_with_an_open_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def renamed(folder: Path, target: Path) -> Path:
+        if holder(folder) is not None:
+            raise PermissionError(errno.EACCES, "Access is denied")
+        return rename(folder, target)
+
+    rename = Path.rename
+    run = made(tmp_path / "one")
+    monkeypatch.setattr(delete, "sys", SimpleNamespace(platform="win32"))
+    monkeypatch.setattr(Path, "rename", renamed)
+    with hold(run.folder):
+        assert "is being worked on" in refusal(lambda: delete_run(run))
+    delete_run(run)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_stage_1_run_is_deleted_only_together_with_the_unfinished_runs_that_need_it(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -78,7 +80,12 @@ def delete_run(run: Run) -> None:
     folder = run.folder.resolve()
     renamed = folder.with_name(f".{folder.name}.deleted-{os.getpid()}")
     try:
-        with hold(folder, patience=0.0):
+        with contextlib.ExitStack() as lock:
+            lock.enter_context(hold(folder, patience=0.0))
+            if (
+                sys.platform == "win32"
+            ):  # it renames no folder with an open file: not with our lock's, nor with another's
+                lock.close()
             folder.rename(renamed)
         shutil.rmtree(renamed)
     except OSError as error:
