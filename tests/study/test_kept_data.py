@@ -84,7 +84,7 @@ def planned(out: Path | str) -> list[PlannedRun]:
 
 
 def ids(root: Path | str) -> list[str]:
-    study = with_data(read_study(written(root, path="other.yaml")), Path("nowhere"))
+    study = with_data(read_study(written(root, path="other.yaml")), None)
     return [run.id for run in plan_runs(study, Path("runs"))]
 
 
@@ -203,7 +203,7 @@ def test_a_study_with_paths_in_its_ids_continues(
     assert len(list((tmp_path / "then" / "runs").iterdir())) == 6
 
     # Another machine, which plans them by their contents, counts them as done.
-    here = plan_runs(with_data(read_study(written(seeds=1), seeds=2), Path("nowhere")), tmp_path / "runs")
+    here = plan_runs(with_data(read_study(written(seeds=1), seeds=2), None), tmp_path / "runs")
     found = finished_elsewhere([("then", table)], here)
     assert set(found["id"]) == set(table["id"])
     renamed = with_ids_elsewhere(here, set(found["id"]))
@@ -219,7 +219,7 @@ def test_a_run_with_a_path_in_its_id_is_not_used_if_its_images_are_known_to_diff
     for run, then in zip(open_study("s", tmp_path / "runs").planned, as_then, strict=True):
         run.folder.rename(then.folder)
     (place / "data" / "flags" / "train" / "red" / "more.png").write_bytes(b"x")
-    study = with_data(read_study(written()), Path("nowhere"))
+    study = with_data(read_study(written()), None)
     assert not any(run.run.is_finished for run in plan_runs(study, tmp_path / "runs"))
 
 
@@ -228,7 +228,7 @@ def test_one_set_of_images_under_two_paths_is_not_two_targets(place: Path) -> No
     targets = "targets: [{target: {root: data/flags}}, {target: {root: same}}]\n"
     path = written()
     path.write_text(path.read_text() + targets)
-    message = refusal(lambda: plan_runs(with_data(read_study(path), Path("nowhere")), Path("runs")))
+    message = refusal(lambda: plan_runs(with_data(read_study(path), None), Path("runs")))
     assert "the target flags and same are the same images" in message
 
 

@@ -16,7 +16,7 @@ from emoreg.study.differences import COMPARED, PATHS, Row, by_arm_and_seed, diff
 from emoreg.study.elsewhere import FILE as ELSEWHERE
 from emoreg.study.elsewhere import stacked
 from emoreg.study.plan import PlannedRun, plan_runs
-from emoreg.study.read_study import TABLE, kept_study
+from emoreg.study.read_study import TABLE
 from emoreg.study.results import plan_columns, run_columns
 from emoreg.study.results_table import read_results
 from emoreg.study.scheduler import recorded_failures
@@ -28,7 +28,7 @@ PLAN = ["purpose", "planned_seeds", "first_seed", "looks"]  # columns
 ROOTS = [name for name in PATHS if name.endswith("root")]
 
 
-def fallen_out(study: Study, planned: Sequence[PlannedRun], out: Path, runs: Path) -> str | None:
+def fallen_out(study: Study, planned: Sequence[PlannedRun], out: Path, runs: Path, kept: Study | None) -> str | None:
     """A line on results in a study's folder that are not part of the requested study; None if there are none.
 
     Args:
@@ -36,19 +36,20 @@ def fallen_out(study: Study, planned: Sequence[PlannedRun], out: Path, runs: Pat
         planned: its runs.
         out: its folder.
         runs: folder of the run folders.
+        kept: the copy in the study's folder, from `kept_study`.
 
     Raises:
         UserError: the folder has results, and the study plans other seeds or looks, or a confirmation no longer plans
             runs that are finished; the error names the settings that changed. Arms and sets may be added. A smoke run
             may change, but may only replace another smoke run.
     """
-    table = _earlier(study, out, runs)
+    table = _earlier(study, out, runs, kept)
     if table is None:
         return None
     results = table[has_result(table) & (table["stage"] == 2)]
     if not study.is_smoke:
         _refuse_other_seeds(results, study, out)
-    elif not results.empty and ((kept := kept_study(out)) is None or not kept.is_smoke):
+    elif not results.empty and (kept is None or not kept.is_smoke):
         raise UserError(
             f"{out} holds results of a study that is not known to be a smoke run: choose another folder for this one "
             "(--out), or delete that one"
@@ -75,7 +76,7 @@ def fallen_out(study: Study, planned: Sequence[PlannedRun], out: Path, runs: Pat
     return f"{len(lost)} finished {runs_are} not in this table: {reason}"
 
 
-def _earlier(study: Study, out: Path, runs: Path) -> pd.DataFrame | None:
+def _earlier(study: Study, out: Path, runs: Path, kept: Study | None) -> pd.DataFrame | None:
     """The runs that were planned, and their status, as a table of results; None if the folder has no study.
 
     They come from the folder's table and from its copy of the study's file, which may be newer than the table.
@@ -85,7 +86,6 @@ def _earlier(study: Study, out: Path, runs: Path) -> pd.DataFrame | None:
     table = None
     with contextlib.suppress(UserError):  # no table, or a damaged one
         table = read_results(out / TABLE)
-    kept = kept_study(out)
     if kept is None or replace(kept, name=study.name, run_seeds=study.run_seeds) == study:
         return table  # the plan is the same: only the table can have other runs
     planned = plan_runs(kept, runs)

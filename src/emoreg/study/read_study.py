@@ -46,15 +46,14 @@ RECIPES = ("pretraining", "stimuli", "classifier", "targets", "backbones", "vari
 HEADER = tuple(item.name for item in fields(StudyFile) if item.name not in RECIPES)
 
 
-def with_data(study: Study, out: Path) -> Study:
-    """Add the records of a study's images: from its folder `out`, and for other sets from the images themselves."""
-    kept = None if study.data else kept_study(out)
-    data = with_those_here(study.data if kept is None else kept.data, study.recipes)
+def with_data(study: Study, kept: Study | None) -> Study:
+    """Add the records of a study's images: from its kept copy, and for other sets from the images themselves."""
+    data = with_those_here(study.data or (() if kept is None else kept.data), study.recipes)
     values = None if study.values is None else {**study.values, "data": [asdict(each) for each in data]}
     return replace(study, data=data, values=values)
 
 
-def with_machine(study: Study, out: Path, here: Machine) -> Study:
+def with_machine(study: Study, kept: Study | None, here: Machine) -> Study:
     """Set what `auto` stands for in a study that needs it: what it was when the study's folder was started.
 
     Otherwise some runs would have one precision, and the rest another. On a device of another kind the study has
@@ -62,20 +61,20 @@ def with_machine(study: Study, out: Path, here: Machine) -> Study:
 
     Args:
         study: any study; it changes only if `needs_machine`.
-        out: the study's folder.
+        kept: the copy in the study's folder, from `kept_study`.
         here: what `auto` stands for where the runs are done.
     """
     if not needs_machine(study):
         return study
-    kept, machine = kept_study(out), here
+    machine = here
     if kept is not None and kept.machine is not None and kept.machine.device == here.device:
         machine = kept.machine
     return on_machine(study, machine)
 
 
-def with_suites(study: Study, out: Path) -> Study:
-    """Add the suites that only the copy in the study's folder `out` names: 'emoreg suites' may have added them."""
-    kept, names = kept_study(out), {suite.name for suite in study.suites}
+def with_suites(study: Study, kept: Study | None) -> Study:
+    """Add the suites that only the kept copy names: 'emoreg suites' may have added them."""
+    names = {suite.name for suite in study.suites}
     added = () if kept is None else tuple(suite for suite in kept.suites if suite.name not in names)
     return scored_in(study, (*study.suites, *added)) if added else study
 

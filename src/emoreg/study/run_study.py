@@ -34,6 +34,7 @@ from emoreg.study.read_study import (
     TABLE,
     find_study,
     is_kept,
+    kept_study,
     read_study,
     with_data,
     with_machine,
@@ -245,12 +246,13 @@ def prepare_study(
         UserError: the folder has results of another plan, see `fallen_out`; a table cannot be read, or has no run of
             the study.
     """
+    kept = kept_study(out)
     if needs_machine(study):
-        study = with_machine(study, out, (machine or this_machine)())
-    study = with_data(with_suites(_with_seeds_done(study, out), out), out)
+        study = with_machine(study, kept, (machine or this_machine)())
+    study = with_data(with_suites(_with_seeds_done(study, out), kept), kept)
     folder = path_of(runs or out / RUNS, "runs")
     planned = plan_runs(study, folder)
-    fallen = fallen_out(study, planned, out, folder)
+    fallen = fallen_out(study, planned, out, folder, kept)
     done = _done_elsewhere(out, planned, tables)
     planned = with_ids_elsewhere(planned, set() if done is None else set(done["id"]))
     return StudyOnDisk(study, out, planned, recorded_failures(planned, out), done, fallen)
