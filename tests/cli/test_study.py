@@ -306,6 +306,16 @@ def test_a_study_can_be_named_from_inside_its_folder(
     assert "runs, 0 done" in told(capsys, "study", "study.yaml", "--dry-run", "--quiet", *options)
 
 
+def test_a_dry_run_of_a_study_with_a_root_beside_a_forgotten_name_says_that_it_would_not_start(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate, "SECONDS", 0.01)
+    file.write_text(STUDY.replace("name: digits", "name: digits, root: photos"))
+    assert main(["study", "pilot.yaml", "--dry-run", "--quiet"]) == 2
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "target.root: must be null for digits" in shown
+
+
 def test_finished_runs_of_another_machine_are_used_and_tables_are_joined(
     file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

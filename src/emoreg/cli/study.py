@@ -171,9 +171,11 @@ def _print_plan(
 ) -> int:
     """Print the plan, its expected duration, and what missing image sets need; return the exit code.
 
-    The code is 2 if the study would not start, because sets are missing or its suites cannot score its runs, and 1 if
-    runs would fail because a set cannot be read. Other failures are not foreseen.
+    The code is 2 if the study would not start, because sets are missing or have a root that nothing reads, or because
+    its suites cannot score its runs, and 1 if runs would fail because a set cannot be read. Other failures are not
+    foreseen.
     """
+    from emoreg.data.embedded import has_unread_root
     from emoreg.runtime.terminal import show
     from emoreg.study.costs import estimate
     from emoreg.study.image_counts import count_images
@@ -198,7 +200,9 @@ def _print_plan(
     counted = count_images((run.recipe for run in part), progress)
     missing = missing_sets(left, counted.faults)
     lines = [*([opened.fallen_out] if opened.fallen_out else []), *changed, *describe_missing(missing)]
-    is_refused = bool(changed)
+    is_refused = bool(changed) or any(
+        has_unread_root(settings) for run in left for settings in run.recipe.sections.values()
+    )
     try:
         check_scorable(left, scorings, study.suites)
     except UserError as error:  # the plan is worth printing nevertheless

@@ -9,12 +9,17 @@ from emoreg.errors import SettingError
 EMBEDDED = ("procedural", "digits")
 
 
+def has_unread_root(settings: StimuliSettings | TargetSettings) -> bool:
+    """Whether such a set has a root, which nothing reads; packs have one that is read."""
+    return settings.name.lower() in EMBEDDED and settings.root is not None and not is_pack(settings.root)
+
+
 def refuse_root(settings: StimuliSettings | TargetSettings) -> None:
-    """Raise SettingError for a root of such a set, which would go unread; packs have one.
+    """Raise SettingError for a root that nothing reads.
 
     These sets are the defaults, so whoever forgets the name beside a root would train on them.
     """
-    if settings.name.lower() not in EMBEDDED or settings.root is None or is_pack(settings.root):
+    if not has_unread_root(settings):
         return
     section, others = "target", "folder for folders of classes, or a set's name"
     if isinstance(settings, StimuliSettings):
