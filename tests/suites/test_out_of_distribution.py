@@ -22,6 +22,12 @@ def test_separation_follows_from_the_scores() -> None:
     assert auroc == pytest.approx(4 / 6) and fpr95 == 0.5  # all own scores pass a threshold of 1, and so does 2.5
 
 
+def test_the_threshold_of_fpr95_is_found_among_tied_scores() -> None:
+    """Here the curve is a straight line, of which scikit-learn keeps only the ends unless told otherwise."""
+    scores = torch.arange(100.0)
+    assert separation(scores, scores) == (0.5, 0.95)
+
+
 def test_the_energy_of_mixed_probabilities_is_the_weighted_mean_of_both_responses() -> None:
     n, e = torch.tensor([[2.0, 0.0], [0.0, 0.0]]), torch.tensor([[0.0, 5.0], [1.0, 0.0]])
     lam = torch.tensor([[0.25]])

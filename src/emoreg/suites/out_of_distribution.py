@@ -74,5 +74,5 @@ def separation(own: Tensor, other: Tensor) -> tuple[float, float]:
 
     scores = torch.cat([own, other]).numpy()
     is_own = np.repeat([1, 0], [len(own), len(other)])
-    passing_others, passing, _ = roc_curve(is_own, scores)
+    passing_others, passing, _ = roc_curve(is_own, scores, drop_intermediate=False)  # among ties it drops thresholds
     return float(roc_auc_score(is_own, scores)), float(passing_others[int(np.argmax(passing >= KEPT))])
