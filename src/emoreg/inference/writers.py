@@ -39,7 +39,8 @@ def row_writer(path: Path, with_all: bool = False) -> Iterator[Callable[[Predict
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise UserError(f"{path} must end in {' or '.join(FORMATS)}")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Open for hours, without a lock on the folder: `hold` would take a .part for a leftover and delete it.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     with writing(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
