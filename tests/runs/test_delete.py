@@ -24,6 +24,7 @@ def test_a_run_is_deleted_and_nothing_else(tmp_path: Path) -> None:
     made(tmp_path / "one", accuracy=0.7)
     made(tmp_path / "other")
     write_confusion(tmp_path / "one", [[1, 0], [0, 1]], ("cat", "dog"))  # as `emoreg train` does
+    (tmp_path / "one" / "explain").mkdir()  # as `emoreg explain` does
     for run in check_deletable([tmp_path / "one", tmp_path / "one"]):
         delete_run(run)
     assert [path.name for path in tmp_path.iterdir()] == ["other"]

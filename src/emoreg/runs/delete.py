@@ -34,7 +34,8 @@ from emoreg.runtime.lock import FolderInUse, hold, is_trace
 FILES = (
     *(RECIPE, INPUTS, ENVIRONMENT, SEEN, METRICS, CHECKPOINT, WEIGHTS, FINAL, DIVERGED, RECORD, EVENTS),
     *(CONFUSION_TABLE, CONFUSION_PICTURE, CALIBRATION),  # written by `emoreg train` and `emoreg calibrate`
-    *("wandb", "experience", "suites"),  # W&B's offline files; a copy of the stage-1 run for predict; suite scores
+    # W&B's offline files; a copy of the stage-1 run for predict; suite scores; the page of `emoreg explain`
+    *("wandb", "experience", "suites", "explain"),
 )
 
 
