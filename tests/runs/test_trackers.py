@@ -24,9 +24,10 @@ from emoreg.config.read_recipe import differences
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import StimuliSettings
 from emoreg.config.training import TrackerName
+from emoreg.errors import Diverged
 from emoreg.runs.run import METRICS, Run
 from emoreg.runs.tracker_clients import Row, place_of
-from emoreg.runs.trackers import Trackers, send_all_later
+from emoreg.runs.trackers import Trackers, send_all_later, tracked
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train
 from emoreg.stages.pretrain import pretrain
@@ -129,6 +130,7 @@ class Fake:
     rows: list[Mapping[str, float]]
     finals: list[Mapping[str, float]]
     opened: list[tuple[str | None, int]]
+    failures = 0
     id = "there"
 
     def __init__(self, known: str | None, sent: int) -> None:
@@ -148,6 +150,9 @@ class Fake:
             raise ConnectionError("no route\nto host")
         Fake.finals.append(dict(final))
 
+    def fail(self) -> None:
+        Fake.failures += 1
+
     def exists(self) -> bool:
         return True
 
@@ -159,6 +164,7 @@ class Fake:
 def fake(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
     monkeypatch.setattr(Fake, "away", False)
     monkeypatch.setattr(Fake, "place", "here")
+    monkeypatch.setattr(Fake, "failures", 0)
     for name in ("rows", "finals", "opened"):
         monkeypatch.setattr(Fake, name, [], raising=False)
     monkeypatch.setattr(
@@ -177,6 +183,16 @@ def test_a_resumed_run_continues_its_record_without_sending_a_row_twice(
     assert [row["epoch"] for row in fake.rows] == [1, 2, 3]
     assert fake.opened == [(None, 0), ("there", 2)]
     assert [final["final/test_accuracy"] for final in fake.finals] == [run.final["test"]["accuracy"]]
+
+
+@pytest.mark.parametrize(("error", "failures"), [(Diverged("the loss is nan"), 1), (KeyboardInterrupt(), 0)])
+def test_a_run_that_diverges_is_marked_as_failed_and_one_that_is_stopped_is_not(
+    stage2: TrainRecipe, tmp_path: Path, fake: type[Fake], error: BaseException, failures: int
+) -> None:
+    with pytest.raises(type(error)), tracked(Run(tmp_path), tracked_by(stage2, "mlflow"), Told()) as track:
+        track([{"epoch": 1}])
+        raise error
+    assert fake.failures == failures and not fake.finals
 
 
 def test_an_unreachable_tracker_is_reported_once_and_changes_nothing(
@@ -423,6 +439,21 @@ def test_an_mlflow_server_receives_a_resumed_run(
     ]
     assert there.data.metrics["final/test_accuracy"] == run.final["test"]["accuracy"]
     assert there.data.params["training.epochs"] == "3" and there.data.params["backbone.name"] == "resnet8"
+
+
+@pytest.mark.extra("mlflow")
+def test_a_run_that_diverges_has_failed_in_mlflow(
+    stage2: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store.db")
+    with pytest.raises(Diverged), tracked(Run(tmp_path), tracked_by(stage2, "mlflow"), Told()) as track:
+        track([{"epoch": 1}])
+        raise Diverged("the loss is nan")
+    client = mlflow.MlflowClient()
+    (there,) = client.search_runs([client.get_experiment_by_name("emoreg").experiment_id])
+    assert there.info.status == "FAILED"
 
 
 @pytest.mark.extra("mlflow")

@@ -43,6 +43,9 @@ class Tracker(Protocol):
     def finish(self, final: Mapping[str, float]) -> None:
         """Send the final metrics, and mark the run as finished. Returns once everything is stored."""
 
+    def fail(self) -> None:
+        """Mark the run as failed, if the tracker has a mark for it."""
+
     def exists(self) -> bool:
         """Whether the record still exists, as far as can be known without a request to a server."""
 
@@ -176,6 +179,9 @@ class _TensorBoard:
         self.logger.log_hyperparams(plain, dict(final), step=0)
         self.logger.save()
 
+    def fail(self) -> None:
+        """TensorBoard has no states of runs."""
+
     def exists(self) -> bool:
         return any(self.folder.glob(EVENT_FILES))
 
@@ -227,6 +233,9 @@ class _MLflow:
         self._send([(final, 0)])
         self.client.set_terminated(self.id)
 
+    def fail(self) -> None:
+        self.client.set_terminated(self.id, "FAILED")
+
     def exists(self) -> bool:
         return True
 
@@ -274,6 +283,11 @@ class _WeightsAndBiases:
     def finish(self, final: Mapping[str, float]) -> None:
         self.run.summary.update(dict(final))
         self.close()  # waits until everything has arrived, or raises
+
+    def fail(self) -> None:
+        if self.is_open:
+            self.is_open = False
+            self.run.finish(exit_code=1)
 
     def exists(self) -> bool:
         return True

@@ -20,7 +20,7 @@ from typing import Any
 from emoreg.config.read_recipe import flatten
 from emoreg.config.recipe import Recipe, resolved
 from emoreg.config.training import TrackerName
-from emoreg.errors import UserError, shortened
+from emoreg.errors import Diverged, UserError, shortened
 from emoreg.runs.published import published
 from emoreg.runs.run import Run
 from emoreg.runs.tracker_clients import (
@@ -118,14 +118,21 @@ class Trackers:
         ]
         return self.update(rows, self.run.final)
 
+    def fail(self) -> None:
+        """Mark the run as failed at all trackers that were opened in this process."""
+        self._at_each(lambda tracker: tracker.fail())
+
     def close(self) -> None:
         """Close all trackers in this process."""
+        self._at_each(lambda tracker: tracker.close())
+        self.opened.clear()
+
+    def _at_each(self, act: Callable[[Tracker], None]) -> None:
         for name, tracker in self.opened.items():
             try:
-                tracker.close()
+                act(tracker)
             except Exception as error:
                 self._report_failure(name, error)
-        self.opened.clear()
 
     def _is_resting(self, name: str, is_last: bool) -> bool:
         """Whether to pause sending to a tracker. Pauses of the run itself end with it, pauses of other runs do not."""
@@ -190,6 +197,8 @@ class Trackers:
 def tracked(run: Run, recipe: Recipe, progress: Progress) -> Iterator[Track]:
     """Yield a function that updates the recipe's trackers with all rows so far; send a finished run at the end.
 
+    A run that diverges is marked as failed there.
+
     Arguments and errors as for `Trackers`.
     """
     with contextlib.closing(Trackers(run, recipe, progress)) as trackers:
@@ -197,7 +206,11 @@ def tracked(run: Run, recipe: Recipe, progress: Progress) -> Iterator[Track]:
         def track(rows: Sequence[Row]) -> None:
             trackers.update(rows)
 
-        yield track
+        try:
+            yield track
+        except Diverged:
+            trackers.fail()
+            raise
         trackers.send_finished()
 
 
