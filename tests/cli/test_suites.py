@@ -23,7 +23,7 @@ classifier:
 
 
 def test_a_finished_study_is_scored_without_training_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(run_study, "LocalPool", lambda jobs, progress: InTurn(progress))
     monkeypatch.chdir(tmp_path)
@@ -36,7 +36,7 @@ def test_a_finished_study_is_scored_without_training_again(
     assert "suites: calibration: 1 scoring, 0 done, 1 to do" in capsys.readouterr().out
     assert main(("study", "pilot.yaml", "--quiet")) == 0
     assert "suite.calibration.ece" in read_results(Path("runs/pilot/results.parquet"))
-    others = "out_of_distribution: {images: 8, sets: [{name: digits, classes: ['1', '2']}]}"
+    others = f"out_of_distribution: {{images: 8, sets: [{{name: folder, root: '{image_folder}'}}]}}"
     assert main(("suites", "runs/pilot", "--suites", others, "--quiet")) == 0
     table = read_results(Path("runs/pilot/results.parquet"))
     assert table["suite.out_of_distribution.auroc_msp"].between(0, 1).all()

@@ -45,6 +45,6 @@ def subject(tmp_path: Path, quiet: Progress, images: Callable[..., ImageSet]) ->
     """A run of 12 images of 32 pixels that has no validation images."""
     torch.manual_seed(0)
     classifier = RegulatedClassifier(TinyBackbone(), TinyBackbone(), 2, mode="learned", lam=0.3).eval()
-    target = TargetSettings(validation=0.0)
+    target = TargetSettings("svhn", validation=0.0)
     recipe = dataclasses.replace(TrainRecipe(), target=target, training=ON_CPU)
     return Subject(Run(tmp_path / "run"), recipe, classifier, make_fabric(ON_CPU), quiet, images(), None)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from emoreg.config.schema import TargetSettings
 from emoreg.data.tools.pack import pack
 from emoreg.errors import SettingError, UserError
 from emoreg.models.regulation import Response
@@ -56,6 +59,24 @@ def test_a_pack_of_another_size_is_refused_with_the_key_of_its_root(
     pack("folder", str(image_folder), 16, tmp_path / "small", False, quiet)
     sets = (OtherSet("digits"), OtherSet("folder", str(tmp_path / "small")))
     with pytest.raises(SettingError, match=r"^sets\[1\]\.root: is a pack of another image_size: pack it again for 32"):
+        score(subject, OutOfDistributionOptions(sets=sets, images=8))
+
+
+@pytest.mark.parametrize("classes", [None, ("3", "4")])
+def test_the_runs_own_set_is_refused_even_if_only_some_of_its_classes_are_the_runs(
+    subject: Subject, classes: tuple[str, ...] | None
+) -> None:
+    """Its test split may have to stay unseen, and the images of known classes are not images of other things."""
+    recipe = dataclasses.replace(subject.recipe, target=TargetSettings("digits", classes=classes))
+    own = dataclasses.replace(subject, recipe=recipe)
+    with pytest.raises(SettingError, match=r"sets\[0\]: is the run's own target; name other sets, or classes that it"):
+        score(own, OutOfDistributionOptions(sets=(OtherSet("digits"),), images=8))
+
+
+def test_two_sets_of_the_same_images_are_refused_by_name(subject: Subject, image_folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(image_folder, tmp_path / "copy")
+    sets = (OtherSet("folder", str(image_folder)), OtherSet("folder", str(copy)))
+    with pytest.raises(UserError, match="copy has the images of flags; name other sets"):
         score(subject, OutOfDistributionOptions(sets=sets, images=8))
 
 

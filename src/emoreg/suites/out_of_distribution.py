@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from emoreg.errors import UserError
-from emoreg.stages.target_images import load_target
 from emoreg.suites.options import OutOfDistributionOptions
 from emoreg.suites.scored import Scored
-from emoreg.suites.subject import Outputs, Subject, checksum_of, drawn, drawn_rows, other_target
+from emoreg.suites.subject import Outputs, Subject, checksum_of, drawn, load_drawn, other_target
 
 KEPT = 0.95  # share of the own images above the threshold
 
@@ -30,7 +29,7 @@ def score(subject: Subject, options: OutOfDistributionOptions) -> Scored:
         FPR95 is the share of other images above the threshold that 95 % of the own images pass.
 
     Raises:
-        UserError: one of the other sets is missing, cannot be read, or is the run's own.
+        UserError: one of the other sets is missing, cannot be read, is the run's own, or has the images of another.
     """
     own = drawn(subject.scored, options.images, options.seed)
     known = _scores(subject.predict(own))
@@ -38,12 +37,16 @@ def score(subject: Subject, options: OutOfDistributionOptions) -> Scored:
     figures: dict[str, float] = {}
     counts = []
     for number, each in enumerate(options.sets):
-        outputs, checksum = _outputs_for(subject, number, options)
-        if checksum in checksums.values():
-            raise UserError(f"out_of_distribution: {each.label} has the images of the run itself; name other sets")
+        target, settings = other_target(subject, options.sets, number)
+        images = load_drawn(subject, target.test, settings, options)
+        checksum = checksum_of(images)
+        for earlier, its_checksum in checksums.items():
+            if its_checksum == checksum:
+                whose = "the run itself" if earlier == subject.name else earlier
+                raise UserError(f"out_of_distribution: {each.label} has the images of {whose}; name other sets")
         checksums[each.label] = checksum
-        counts.append(f"{len(outputs.labels):,} of {each.label}")
-        for name, other in _scores(outputs).items():
+        counts.append(f"{len(images):,} of {each.label}")
+        for name, other in _scores(subject.predict(images)).items():
             auroc, fpr95 = separation(known[name], other)
             figures |= {f"{each.label}_auroc_{name}": auroc, f"{each.label}_fpr95_{name}": fpr95}
     means = {
@@ -52,16 +55,6 @@ def score(subject: Subject, options: OutOfDistributionOptions) -> Scored:
         for name in known
     }
     return Scored(means | figures, f"{len(own):,} {subject.name} against {' and '.join(counts)}", checksums)
-
-
-def _outputs_for(subject: Subject, number: int, options: OutOfDistributionOptions) -> tuple[Outputs, str]:
-    """The outputs for images of one of the other sets, and the images' checksum."""
-    target, settings = other_target(subject, options.sets, number)
-    table = target.test
-    if options.images is not None:
-        table = table.take(drawn_rows(table.labels, options.images, options.seed))
-    images = load_target(table, settings, subject.recipe.training, subject.fabric, subject.progress)
-    return subject.predict(images), checksum_of(images)
 
 
 def _scores(outputs: Outputs) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from emoreg.data.given import contents_of_given
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.splits import at_most
+from emoreg.data.images.table import Table
 from emoreg.data.targets import read_target
 from emoreg.data.targets.target import GIVEN_IMAGES, Target, check_target
 from emoreg.errors import SettingError, UserError
@@ -31,7 +33,7 @@ from emoreg.runtime.seeding import derive_seed
 from emoreg.stages.classifier import load_classifier
 from emoreg.stages.metrics import CHECKSUM_BYTES
 from emoreg.stages.target_images import load_target, parts_of
-from emoreg.suites.options import OtherSet
+from emoreg.suites.options import OtherSet, WithSets
 from emoreg.training.fabric import make_fabric, place, scoring_settings
 
 if TYPE_CHECKING:
@@ -202,6 +204,8 @@ def refuse_other_images(run: Run, data: Target) -> None:
 def other_target(subject: Subject, sets: Sequence[OtherSet], number: int) -> tuple[Target, TargetSettings]:
     """Open one of the other sets, at the size of the run's target. Raises SettingError with the key of its entry."""
     target = subject.recipe.target
+    if _is_own(sets[number], target):
+        raise SettingError(f"sets[{number}]", "is the run's own target; name other sets, or classes that it lacks")
     settings = sets[number].target(target.image_size, target.fit)
     try:
         return read_target(settings), settings
@@ -211,6 +215,23 @@ def other_target(subject: Subject, sets: Sequence[OtherSet], number: int) -> tup
             reason = f"is a pack of another {key}: pack it again for {getattr(settings, key)}, or give its files"
             raise SettingError(f"sets[{number}].root", reason) from None
         raise SettingError(f"sets[{number}].{key}", error.reason) from None
+
+
+def _is_own(other: OtherSet, target: TargetSettings) -> bool:
+    """Whether another set is the run's own, whose test split may stay unseen, rather than other classes of it."""
+    has_same_name = other.name.lower() == target.name.lower() != "folder"
+    has_same_root = False
+    if other.root is not None and target.root is not None:
+        has_same_root = Path(other.root).resolve() == Path(target.root).resolve()
+    are_others = other.classes is not None and target.classes is not None and not {*other.classes} & {*target.classes}
+    return (has_same_name or has_same_root) and not are_others
+
+
+def load_drawn(subject: Subject, table: Table, settings: TargetSettings, options: WithSets) -> ImageSet:
+    """Decode images of another set, those that the options draw."""
+    if options.images is not None:
+        table = table.take(drawn_rows(table.labels, options.images, options.seed))
+    return load_target(table, settings, subject.recipe.training, subject.fabric, subject.progress)
 
 
 def refuse_changed_images(run: Run, final: Mapping[str, Any], images: ImageSet, split: str) -> None:

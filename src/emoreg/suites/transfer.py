@@ -6,7 +6,6 @@ is exact and its penalty follows from leave-one-out errors, so that no arm is st
 
 from __future__ import annotations
 
-from pathlib import Path
 from statistics import fmean
 
 import numpy as np
@@ -16,13 +15,11 @@ from torch import Tensor
 
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.image_set import ImageSet
-from emoreg.data.images.table import Table
 from emoreg.errors import UserError
 from emoreg.models.features import pooled_features
-from emoreg.stages.target_images import load_target
-from emoreg.suites.options import OtherSet, TransferOptions
+from emoreg.suites.options import TransferOptions
 from emoreg.suites.scored import Scored
-from emoreg.suites.subject import BATCH, Subject, checksum_of, drawn, drawn_rows, other_target
+from emoreg.suites.subject import BATCH, Subject, checksum_of, drawn, load_drawn, other_target
 
 PENALTIES = np.logspace(-1, 5, 7)  # for features of variance 1; leave-one-out errors decide
 
@@ -42,8 +39,8 @@ def score(subject: Subject, options: TransferOptions) -> Scored:
     figures: dict[str, float] = {}
     counts, checksums = [], {subject.name: own}
     for number, each in enumerate(options.sets):
-        _refuse_own(subject, each)
-        train, test = _images_of(subject, number, options)
+        target, settings = other_target(subject, options.sets, number)
+        train, test = (load_drawn(subject, table, settings, options) for table in (target.train, target.test))
         checksums[each.label] = checksum_of(test)
         if checksums[each.label] == own:
             raise UserError(f"transfer: {each.label} has the images of the run itself; name other sets")
@@ -60,30 +57,6 @@ def score(subject: Subject, options: TransferOptions) -> Scored:
         for name in ("backbone_accuracy", "accuracy")
     }
     return Scored(means | figures, f"test images, {' and '.join(counts)} training images", checksums)
-
-
-def _refuse_own(subject: Subject, each: OtherSet) -> None:
-    """Raise UserError for the run's own set, whose test split may stay unseen. Its other classes are allowed."""
-    target = subject.recipe.target
-    has_same_name = each.name.lower() == target.name.lower() != "folder"
-    has_same_root = False
-    if each.root is not None and target.root is not None:
-        has_same_root = Path(each.root).resolve() == Path(target.root).resolve()
-    are_others = each.classes is not None and target.classes is not None and not {*each.classes} & {*target.classes}
-    if (has_same_name or has_same_root) and not are_others:
-        raise UserError(f"transfer: {each.label} is the run's own target; name other sets, or classes that it lacks")
-
-
-def _images_of(subject: Subject, number: int, options: TransferOptions) -> tuple[ImageSet, ImageSet]:
-    """Load the training and test images of one of the other sets."""
-    target, settings = other_target(subject, options.sets, number)
-
-    def loaded(table: Table) -> ImageSet:
-        if options.images is not None:
-            table = table.take(drawn_rows(table.labels, options.images, options.seed))
-        return load_target(table, settings, subject.recipe.training, subject.fabric, subject.progress)
-
-    return loaded(target.train), loaded(target.test)
 
 
 @torch.no_grad()
