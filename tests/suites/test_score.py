@@ -17,11 +17,13 @@ from emoreg.errors import SettingError, UserError
 from emoreg.runs.delete import check_deletable
 from emoreg.runs.run import FINAL, WEIGHTS, Run
 from emoreg.runtime.progress import Progress
+from emoreg.stages.classifier import load_classifier
 from emoreg.stages.classify import train
 from emoreg.suites import score as module
 from emoreg.suites.options import parse_suites
 from emoreg.suites.results import file_of, read_result
 from emoreg.suites.score import score_suites
+from emoreg.suites.subject import open_subject
 
 (CALIBRATION,) = parse_suites(["calibration"])
 DAMAGES: tuple[Callable[[str], str], ...] = (
@@ -81,6 +83,14 @@ def test_a_run_of_given_images_is_scored_only_on_these(tmp_path: Path, quiet: Pr
     refuse_others()
     assert score_suites(run, ["calibration"], "cpu", data=data, progress=quiet) == (found,)
     assert score_suites(run, ["calibration"], "cpu", progress=quiet) == (found,)
+
+
+def test_a_model_that_is_given_is_not_changed(run: Path, quiet: Progress) -> None:
+    model, _ = load_classifier(Run(run))
+    model.train()
+    subject = open_subject(Run(run), device="cpu", model=model, progress=quiet)
+    subject.classifier.requires_grad_(False)  # as attacks do
+    assert model.training and all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_figures_of_an_earlier_training_in_the_same_folder_do_not_count(run: Path, quiet: Progress) -> None:

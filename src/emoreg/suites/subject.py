@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -139,7 +140,7 @@ def open_subject(
         run: of stage 2.
         recipe: its recipe with the current root of its images; None for the run's own.
         device: as training.device.
-        model: for a run that trained your own model, one built with the same code.
+        model: for a run that trained your own model, one built with the same code; a copy of it is scored.
         data: for a run that was given its images in Python, the same images.
         progress: shows progress; None for the terminal.
 
@@ -153,7 +154,8 @@ def open_subject(
     recipe = recipe or recorded
     refuse_task(recipe.target, str(run.folder))
     final = run.final
-    classifier, classes = load_classifier(run, model)
+    # A caller keeps training a model that is given: scoring changes which of its parameters have gradients.
+    classifier, classes = load_classifier(run, copy.deepcopy(model))
     training = scoring_settings(recipe, run, device)
     fabric = make_fabric(training)
     _, validation, test = parts_of(target_of(run, recipe, classes, data), recipe)
