@@ -14,7 +14,7 @@ from emoreg.errors import UserError
 from emoreg.suites import calibration
 from emoreg.suites.calibration import fit_temperature, score
 from emoreg.suites.options import CalibrationOptions
-from emoreg.suites.subject import Subject
+from emoreg.suites.subject import Outputs, Subject
 
 
 def test_the_temperature_of_overconfident_outputs_is_found() -> None:
@@ -65,6 +65,22 @@ def test_no_image_is_scored_that_fitted_the_temperature(subject: Subject, monkey
     rest = [row for row, logits in enumerate(outputs.logits) if not any(torch.equal(logits, other) for other in fitted)]
     assert len(fitted) == len(rest) == 6
     assert nll == pytest.approx(F.cross_entropy(outputs.logits[rest], outputs.labels[rest]).item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("has_validation", [True, False])
+def test_without_a_wrong_prediction_no_temperature_is_the_best(
+    subject: Subject, images: Callable[..., ImageSet], monkeypatch: pytest.MonkeyPatch, has_validation: bool
+) -> None:
+    def all_right(_: Subject, of: ImageSet) -> Outputs:
+        return Outputs(4.0 * F.one_hot(of.labels, 2), torch.zeros(len(of)), of.labels)
+
+    monkeypatch.setattr(Subject, "predict", all_right)
+    scored = score(dataclasses.replace(subject, held_out=images(10) if has_validation else None), CalibrationOptions())
+    assert {name for name, value in scored.figures.items() if math.isnan(value)} == {
+        *("temperature", "ece_scaled", "brier_scaled", "nll_scaled")
+    }
+    fitted = "10 validation images" if has_validation else "the other half, 6"
+    assert f"; temperature not fitted, as no prediction is wrong on {fitted}" in scored.images
 
 
 def test_too_few_images_are_refused(subject: Subject, images: Callable[..., ImageSet]) -> None:

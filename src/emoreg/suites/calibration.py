@@ -31,7 +31,8 @@ def score(subject: Subject, options: CalibrationOptions) -> Scored:
     Returns:
         ece, in [0, 1], with 15 bins of confidence (`stages.metrics.reliability`); brier, in [0, 2], the mean over
         images of Σ (p - y)² over the classes (Brier 1950); nll, the mean cross-entropy in nats; the same for
-        z / temperature as ece_scaled, brier_scaled and nll_scaled; and temperature.
+        z / temperature as ece_scaled, brier_scaled and nll_scaled; and temperature. These four are NaN if all images
+        that would fit the temperature are classified correctly: their NLL only falls with it, so that none is the best.
 
     Raises:
         UserError: too few images.
@@ -39,16 +40,20 @@ def score(subject: Subject, options: CalibrationOptions) -> Scored:
     scored = subject.predict(subject.scored)
     if subject.held_out is not None:
         fitted = subject.predict(subject.held_out)
-        images = f"{len(scored.labels):,} {subject.name}"
-        images += f"; temperature fitted on {len(fitted.labels):,} validation images"
+        images, where = f"{len(scored.labels):,} {subject.name}", f"{len(fitted.labels):,} validation images"
     else:
         fitted, scored = _halves(scored, options.seed)
         why = ", as the run has no validation images" if subject.is_tested else ""
-        images = f"half of the {subject.name}, {len(scored.labels):,}; temperature fitted on the other half, "
-        images += f"{len(fitted.labels):,}{why}"
-    temperature = fit_temperature(fitted.logits, fitted.labels)
+        images = f"half of the {subject.name}, {len(scored.labels):,}"
+        where = f"the other half, {len(fitted.labels):,}{why}"
     before = _figures(scored.logits, scored.labels)
-    after = _figures(scored.logits / temperature, scored.labels)
+    if fitted.accuracy < 1:
+        temperature = fit_temperature(fitted.logits, fitted.labels)
+        after = _figures(scored.logits / temperature, scored.labels)
+        images += f"; temperature fitted on {where}"
+    else:
+        temperature, after = math.nan, dict.fromkeys(before, math.nan)
+        images += f"; temperature not fitted, as no prediction is wrong on {where}"
     figures = before | {f"{name}_scaled": value for name, value in after.items()} | {"temperature": temperature}
     return Scored(figures, images, {subject.name: checksum_of(subject.scored)})
 
