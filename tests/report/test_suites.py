@@ -84,6 +84,17 @@ def test_runs_with_other_options_are_left_out_and_counted() -> None:
     assert "Left out: 8 runs scored with other options" in sections[1].about
 
 
+def test_runs_with_other_contents_of_a_set_are_left_out_and_those_without_a_record_of_it_are_not() -> None:
+    table = scored()
+    for seed, checksum in ((0, None), (1, "other"), (2, "this"), (3, "this")):
+        facts = {"options": {}, "images": "60 test images", "contents": checksum and {"textures": checksum}}
+        table.loc[table["seed"] == seed, "suites"] = json.dumps({"calibration": facts})
+    table = table[table["seed"] < 4]
+    (calibration,) = (suite for suite in analyse("A study", table).suites if suite.suite == "calibration")
+    assert calibration.values[BACKBONE]["ece"].n == 3
+    assert calibration.other_options == len(table) / 4
+
+
 def test_a_twin_that_was_not_scored_gets_no_verdict() -> None:
     table = scored()
     table.loc[table["experience"] == "rotation", "suite.calibration.ece"] = math.nan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from emoreg.study.results_table import read_results, write_results
 from emoreg.study.scheduler import InTurn, read_failures, recorded_failures
 from emoreg.study.score_runs import failed_scorings, score_runs
 from emoreg.study.scorings import check_scorable, left_to_score, plan_line
-from emoreg.suites.options import Suite, parse_suites
+from emoreg.study.suite_columns import suite_columns
+from emoreg.suites.options import Suite, parse_suites, read_suites
 from emoreg.suites.results import file_of, write_result
 
 SUITES = parse_suites(["calibration", "adversarial: {images: 4}"])
@@ -68,6 +70,24 @@ def test_every_finished_run_of_stage_2_is_scored_once(
     file_of(classifiers[0].run, SUITES[1]).unlink()
     (job,) = left_to_score(planned, SUITES)
     assert (job.planned, job.suites) == (classifiers[0], SUITES[1:])
+
+
+def test_runs_that_were_scored_on_other_files_in_a_folder_of_the_same_name_are_left_to_score(
+    planned: list[PlannedRun], tmp_path: Path
+) -> None:
+    places = [tmp_path / place / "textures" for place in ("one", "other")]
+    for number, place in enumerate(places):
+        place.mkdir(parents=True)
+        (place / f"{number}.png").touch()
+    here, there = (read_suites([{"transfer": {"sets": [{"name": "folder", "root": str(each)}]}}]) for each in places)
+    jobs = left_to_score(planned, here)
+    for job in jobs:
+        write_result(job.planned.run, here[0], {"figures": {"accuracy": 0.5}, "images": "9 test images"})
+    assert left_to_score(planned, here) == [] and len(left_to_score(planned, there)) == len(jobs) > 0
+    columns = [suite_columns(jobs[0].planned.run, suites) for suites in (here, there)]
+    assert columns[0] == columns[1] and json.loads(columns[0]["suites"])["transfer"]["contents"].keys() == {"textures"}
+    shutil.rmtree(places[1])
+    assert left_to_score(planned, there) == []  # reports need no images
 
 
 def test_a_scoring_that_fails_is_recorded_and_tried_again_and_its_run_stays_finished(

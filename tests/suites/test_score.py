@@ -21,7 +21,7 @@ from emoreg.stages.classifier import load_classifier
 from emoreg.stages.classify import train
 from emoreg.suites import score as module
 from emoreg.suites.options import parse_suites
-from emoreg.suites.results import file_of, read_result
+from emoreg.suites.results import SuiteResult, file_of, read_result
 from emoreg.suites.score import score_suites
 from emoreg.suites.subject import open_subject
 
@@ -32,6 +32,7 @@ DAMAGES: tuple[Callable[[str], str], ...] = (
     lambda text: text.replace('"figures"', '"figues"'),
     lambda text: json.dumps(json.loads(text) | {"figures": {"ece": "low"}}),
     lambda text: json.dumps(json.loads(text) | {"figures": {}}),
+    lambda text: json.dumps(json.loads(text) | {"contents": {"textures": 1}}),
     lambda text: "[" * 100_000,
 )
 
@@ -91,6 +92,25 @@ def test_a_model_that_is_given_is_not_changed(run: Path, quiet: Progress) -> Non
     subject = open_subject(Run(run), device="cpu", model=model, progress=quiet)
     subject.classifier.requires_grad_(False)  # as attacks do
     assert model.training and all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_folder_of_the_same_name_with_other_images_is_scored_anew(
+    run: Path, image_folder: Path, tmp_path: Path, quiet: Progress
+) -> None:
+    other = Path(shutil.copytree(image_folder, tmp_path / "other" / image_folder.name))
+    next(other.glob("test/red/*.png")).unlink()
+
+    def scored(root: Path) -> SuiteResult:
+        sets = [{"name": "folder", "root": str(root)}]
+        (found,) = score_suites(run, [{"out_of_distribution": {"sets": sets}}], "cpu", progress=quiet)
+        return found
+
+    one, two = scored(image_folder), scored(other)
+    assert one.file == two.file and (one.images, one.contents) != (two.images, two.contents)
+    at = two.file.stat().st_mtime_ns
+    assert scored(other) == two and two.file.stat().st_mtime_ns == at
+    shutil.rmtree(other)
+    assert scored(other) == two
 
 
 def test_figures_of_an_earlier_training_in_the_same_folder_do_not_count(run: Path, quiet: Progress) -> None:

@@ -223,7 +223,7 @@ class SuiteCell:
     # smaller ECE has a negative difference, and the verdict above, which means better.
     contrasts: Mapping[Arm, Mapping[str, Difference]]
     images: str  # description of the images that were scored
-    other_options: int  # number of runs left out because they were scored with other options
+    other_options: int  # number of runs left out because they were scored with other options, or on other images
 
 
 @dataclass(frozen=True)

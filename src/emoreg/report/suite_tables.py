@@ -99,7 +99,7 @@ def _section(number: int, suite: SuiteCell, many: bool, in_markdown: bool) -> Su
     title = TITLES[suite.suite]
     about = f"{ABOUT[suite.suite]} Scored: {suite.images}."
     if suite.other_options:
-        about += f" Left out: {count(suite.other_options, 'run')} scored with other options."
+        about += f" Left out: {count(suite.other_options, 'run')} scored with other options, or on other images."
     return SuiteSection(
         f"suite-{number}",
         f"{title}: {suite.cell.title}" if many else title,

@@ -67,6 +67,11 @@ def _suite_cell(
     options = {row: json.dumps(records[row][suite].get("options"), sort_keys=True) for row in scored}
     common = Counter(options.values()).most_common(1)[0][0]
     kept = {row for row in scored if options[row] == common}
+    # Earlier versions recorded no contents of other sets.
+    contents = {row: json.dumps(each, sort_keys=True) for row in kept if (each := records[row][suite].get("contents"))}
+    if contents:
+        usual = Counter(contents.values()).most_common(1)[0][0]
+        kept -= {row for row, each in contents.items() if each != usual}
     scored_arms = _of_rows(arms, kept)
     images = {str(records[row][suite].get("images")) for row in kept}
     return SuiteCell(

@@ -11,7 +11,7 @@ from emoreg.config.recipe import TrainRecipe
 from emoreg.errors import UserError
 from emoreg.study.plan import PlannedRun
 from emoreg.suites.options import Suite, WithSets
-from emoreg.suites.results import read_result
+from emoreg.suites.results import current_result
 
 SUFFIX = "/suites"  # appended to a run's id for the id of its scoring
 
@@ -65,7 +65,7 @@ def left_to_score(planned: Sequence[PlannedRun], suites: Sequence[Suite]) -> lis
 
 def _is_scored(run: PlannedRun, suite: Suite) -> bool:
     try:
-        return read_result(run.run, suite) is not None
+        return current_result(run.run, suite) is not None
     except UserError:  # scoring it again reports the damage
         return False
 

@@ -1,6 +1,7 @@
 """The columns of suites in the table of results: one for each figure, and `suites`.
 
-`suites` is a JSON object of the suites that a run was scored in: their options, and a description of the images.
+`suites` is a JSON object of the suites that a run was scored in: their options, a description of the images, and
+checksums of the files of other sets.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def suite_columns(run: Run, suites: Sequence[Suite]) -> dict[str, Any]:
                 results.append(result)
     if not results:
         return {}
-    scored = {each.suite: {"options": each.options, "images": each.images} for each in results}
+    scored = {
+        each.suite: {"options": each.options, "images": each.images, "contents": each.contents} for each in results
+    }
     figures = {column(each.suite, name): value for each in results for name, value in each.figures.items()}
     return {COLUMN: json.dumps(scored, sort_keys=True), **figures}
 

@@ -5,6 +5,7 @@
 | suite, options | name of the suite, and its options without paths |
 | figures | by name |
 | images, checksums | a description of the images, and checksums of their pixels by set |
+| contents | checksums of the files of other sets, as options name a folder without its path |
 | run | a checksum of the run's final.json, which shows whether the folder was trained again since |
 | environment | time, versions, git revision, hardware, device and precision |
 | seconds | duration |
@@ -19,10 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emoreg.data.fingerprint import contents_of
 from emoreg.errors import UserError, is_plain, shortened
 from emoreg.runs.run import FINAL, Run
 from emoreg.runtime.safe_io import make_folder, read_bounded, read_json, write_json, writing
-from emoreg.suites.options import Suite
+from emoreg.suites.options import Suite, WithSets
 
 FOLDER = "suites"  # in a run's folder
 FORMAT = 1
@@ -39,6 +41,7 @@ class SuiteResult:
         figures: by name; NaN for one that is not finite.
         images: a description of the images.
         file: path of the result.
+        contents: checksums of the files of other sets, by their labels, as far as they are known.
     """
 
     suite: str
@@ -46,6 +49,7 @@ class SuiteResult:
     figures: Mapping[str, float]
     images: str
     file: Path
+    contents: Mapping[str, str]
 
 
 def file_of(run: Run, suite: Suite) -> Path:
@@ -79,7 +83,9 @@ def read_result(run: Run, suite: Suite) -> SuiteResult | None:
             raise ValueError("its name does not fit its options")
         if not isinstance(content["images"], str) or not isinstance(content["run"], str):
             raise ValueError("images and run must be text")
-        figures = _figures(content["figures"])
+        figures, contents = _figures(content["figures"]), content.get("contents", {})
+        if not isinstance(contents, dict) or not all(isinstance(checksum, str) for checksum in contents.values()):
+            raise ValueError("contents must be checksums")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except (KeyError, TypeError, ValueError) as error:
@@ -87,7 +93,24 @@ def read_result(run: Run, suite: Suite) -> SuiteResult | None:
         raise UserError(f"{path} is damaged ({reason}); delete it, and score the suite again") from None
     if content["run"] != run_checksum(run):
         return None
-    return SuiteResult(suite.name, suite.public_options, figures, content["images"], path)
+    return SuiteResult(suite.name, suite.public_options, figures, content["images"], path, contents)
+
+
+def current_result(run: Run, suite: Suite) -> SuiteResult | None:
+    """As `read_result`; None too if another set is at hand and holds other files than those that were scored."""
+    result = read_result(run, suite)
+    if result is not None and result.contents:
+        now = _contents_of_sets(suite)
+        if any(now.get(label, checksum) != checksum for label, checksum in result.contents.items()):
+            return None
+    return result
+
+
+def _contents_of_sets(suite: Suite) -> dict[str, str]:
+    """Checksums of the files of other sets, by label, without sets that are missing or known by their name alone."""
+    sets = suite.options.sets if isinstance(suite.options, WithSets) else ()
+    found = {each.label: contents_of(each.target(32, "crop")) for each in sets}  # neither size nor fit matters
+    return {label: each.sha256 for label, each in found.items() if each is not None and each.sha256 is not None}
 
 
 def _figures(values: Any) -> dict[str, float]:
@@ -108,4 +131,4 @@ def write_result(run: Run, suite: Suite, content: Mapping[str, Any]) -> None:
     figures = {name: value if math.isfinite(value) else None for name, value in content["figures"].items()}
     header = {"format": FORMAT, "suite": suite.name, "options": suite.public_options, "run": run_checksum(run)}
     with writing(path):
-        write_json(path, {**header, **content, "figures": figures})
+        write_json(path, {**header, **content, "figures": figures, "contents": _contents_of_sets(suite)})

@@ -20,7 +20,7 @@ from emoreg.runtime.progress import Progress, figure
 from emoreg.suites import adversarial, calibration, corruptions, human_uncertainty, out_of_distribution, transfer
 from emoreg.suites.figures import headlines
 from emoreg.suites.options import Suite, read_suites
-from emoreg.suites.results import SuiteResult, read_result, write_result
+from emoreg.suites.results import SuiteResult, current_result, read_result, write_result
 from emoreg.suites.scored import MORE, Scored
 from emoreg.suites.subject import Subject, open_subject, refuse_other_images
 from emoreg.training.fabric import resolve_precision, scoring_settings
@@ -51,7 +51,8 @@ def score_suites(
 ) -> tuple[SuiteResult, ...]:
     """Score a finished run of stage 2 in suites, from its saved model.
 
-    Results are kept in the run's folder, and existing ones are not computed again. Other options give another result.
+    Results are kept in the run's folder, and existing ones are not computed again, unless a folder among the other sets
+    holds other files now. Other options give another result.
 
     Args:
         run: the run or its folder.
@@ -74,11 +75,11 @@ def score_suites(
     require_scorable(run)
     if data is not None:
         refuse_other_images(run, data)  # otherwise earlier results would be returned for other images
-    missing = [suite for suite in wanted if read_result(run, suite) is None]
+    missing = [suite for suite in wanted if current_result(run, suite) is None]
     if missing:
         require_libraries(missing)
         with hold(run.folder):  # another process may have scored some in the meantime
-            missing = [suite for suite in missing if read_result(run, suite) is None]
+            missing = [suite for suite in missing if current_result(run, suite) is None]
             if missing:
                 subject = open_subject(run, recipe, device, model, data, progress)
                 for suite in missing:
