@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from emoreg.cli.main import main
 from emoreg.config.loss import LossSettings
 from emoreg.config.normalisation import STD
-from emoreg.config.schema import BackboneSettings, EncoderSettings, Granularity, Mixing, Mode, RegulationSettings
+from emoreg.config.schema import BackboneSettings, EncoderSettings, Fit, Granularity, Mixing, Mode, RegulationSettings
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.decode import decode
 from emoreg.data.images.files import File
 from emoreg.inference.calibrate import calibrate
 from emoreg.inference.export import graphs, timm_weights
-from emoreg.inference.export.export import Format, export
+from emoreg.inference.export.export import Format, _metadata, export
 from emoreg.inference.export.graphs import (
     OUTPUTS,
     ExportableClassifier,
@@ -397,6 +397,17 @@ def test_the_card_of_a_classifier_that_pads_images_says_so(tmp_path: Path) -> No
     card = " ".join((tmp_path / "card" / "README.md").read_text(encoding="utf-8").split())
     assert "high byte; longer side resized to 8 pixels (bicubic), centred on a square of the colour" in card
     assert "centre crop" not in card
+
+
+@pytest.mark.parametrize(("fit", "mode"), [("crop", "center"), ("pad", "border")])
+def test_the_configs_of_exports_say_how_images_are_made_square(runs: Path, fit: Fit, mode: str) -> None:
+    loaded = load_run(runs / "plain")
+    target = dataclasses.replace(loaded.recipe.target, fit=fit)
+    loaded = dataclasses.replace(loaded, recipe=dataclasses.replace(loaded.recipe, target=target))
+    assert _metadata(loaded, ExportableClassifier(loaded.model))["fit"] == fit
+    settings = BackboneSettings("test_resnet", stem="imagenet")
+    assert timm_weights._config(settings, 8, 32, fit, is_timm=False)["fit"] == fit
+    assert timm_weights._config(settings, 8, 32, fit, is_timm=True)["pretrained_cfg"]["crop_mode"] == mode
 
 
 def test_what_cannot_be_exported_is_refused_and_nothing_is_written(

@@ -199,7 +199,7 @@ def _write_graph(
         content = f"network, a torch.export program, any batch size; it contains {CONFIG} as {METADATA}"
     difference = max_difference(network, again, size)
     use = preparation(size, f"import {library}", loaded.fit) + code
-    files = {path.name: content, CONFIG: "classes, input size, normalisation, names of the outputs"}
+    files = {path.name: content, CONFIG: "classes, input size and fit, normalisation, names of the outputs"}
     write_description(folder, metadata, classifier_card(loaded, use, files, study, scaling))
     return difference, compared
 
@@ -210,6 +210,7 @@ def _metadata(loaded: LoadedRun, network: ExportableClassifier) -> dict[str, Any
     return {
         "classes": list(loaded.classes),
         "image_size": loaded.image_size,
+        "fit": loaded.fit,
         "mean": list(MEAN),
         "std": list(STD),
         "input": "images: float32 (batch, 3, image_size, image_size), RGB in [0, 1] minus mean, divided by std",

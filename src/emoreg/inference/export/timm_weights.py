@@ -10,7 +10,7 @@ from torch import nn
 
 from emoreg.config.normalisation import MEAN, STD
 from emoreg.config.recipe import PretrainRecipe, Recipe
-from emoreg.config.schema import BackboneSettings
+from emoreg.config.schema import BackboneSettings, Fit
 from emoreg.errors import UserError
 from emoreg.inference.export.graphs import max_difference
 from emoreg.inference.export.model_card import encoder_card, write_description
@@ -60,7 +60,7 @@ def write_encoder(folder: Path, to: Path) -> tuple[float, str]:
     fit = recipe.stimuli.fit if isinstance(recipe, PretrainRecipe) else recipe.target.fit
     use = preparation(size, loader.imports, fit) + loader.code + FEATURES
     card = encoder_card(folder, recipe, settings, size, fit, use, loader.note, library)
-    write_description(to, _config(settings, num_features(encoder), size, loader.is_timm), card)
+    write_description(to, _config(settings, num_features(encoder), size, fit, loader.is_timm), card)
     if loader.is_timm:
         import timm
 
@@ -75,15 +75,16 @@ def write_encoder(folder: Path, to: Path) -> tuple[float, str]:
     return difference, "features of the reloaded encoder"
 
 
-def _config(settings: BackboneSettings, width: int, image_size: int, is_timm: bool) -> dict[str, Any]:
+def _config(settings: BackboneSettings, width: int, image_size: int, fit: Fit, is_timm: bool) -> dict[str, Any]:
     """The content of config.json, in timm's format if timm alone can build the encoder."""
     inputs = {"input_size": [3, image_size, image_size], "mean": list(MEAN), "std": list(STD)}
     if not is_timm:
-        return {"architecture": settings.name, "stem": settings.stem, "num_features": width, **inputs}
+        return {"architecture": settings.name, "stem": settings.stem, "num_features": width, "fit": fit, **inputs}
     arguments = timm_arguments(settings, image_size)
     fixed = "img_size" in arguments
     model = {"architecture": settings.name, "num_classes": 0, "num_features": width, "model_args": arguments}
     inputs |= {"fixed_input_size": fixed, "interpolation": "bicubic", "crop_pct": 1.0, "num_classes": 0}
+    inputs["crop_mode"] = "border" if fit == "pad" else "center"  # timm's bars have the mean colour too
     return model | {"pretrained_cfg": inputs}
 
 
