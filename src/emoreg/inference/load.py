@@ -154,6 +154,27 @@ class _NoReadoutError(Exception):
 
 def _find_readout(run: Run, recipe: TrainRecipe, experience: Path | None) -> EmotionReadout:
     """The readout of the stage-1 run at `experience`, or where `_candidates` finds it. Raise _NoReadoutError."""
+    if not recipe.has_two_responses:
+        raise _NoReadoutError("the classifier has no emotional branch")
+    return _read_stage1(_find_stage1(run, recipe, experience))
+
+
+def find_stage1(run: Run, recipe: TrainRecipe) -> PretrainRecipe | None:
+    """The recipe of the stage-1 run, of any kind, whose encoder a run started from, looked up as in `load_run`.
+
+    None if there is none, or if it cannot be found or read.
+    """
+    if not recipe.has_two_responses and recipe.regulation.mode != "transfer":
+        return None
+    try:
+        found = Run(_find_stage1(run, recipe, None)).recipe
+    except (_NoReadoutError, UserError):
+        return None
+    return found if isinstance(found, PretrainRecipe) else None
+
+
+def _find_stage1(run: Run, recipe: TrainRecipe, experience: Path | None) -> Path:
+    """The folder of the stage-1 run, at `experience` or where `_candidates` finds it. Raise _NoReadoutError."""
     recorded = _recorded_experience(run, recipe)
     checksum = run.inputs.experience
     candidates = _candidates(run.folder, recorded, checksum is not None) if experience is None else [experience]
@@ -162,15 +183,13 @@ def _find_readout(run: Run, recipe: TrainRecipe, experience: Path | None) -> Emo
         raise _NoReadoutError(f"its stage-1 run {portable(recorded, run.folder)} was not found")
     for folder in existing:
         if checksum is None or weights_checksum(folder / WEIGHTS) == checksum:
-            return _read_stage1(folder)
+            return folder
     where = portable(existing[0], run.folder)
     raise _NoReadoutError(f"the weights in {where} differ from those that it was trained from")
 
 
 def _recorded_experience(run: Run, recipe: TrainRecipe) -> str:
     """Path or name of the stage-1 run of a classifier's encoder, as recorded. _NoReadoutError if there is none."""
-    if not recipe.has_two_responses:
-        raise _NoReadoutError("the classifier has no emotional branch")
     if describes_given_model(recipe):
         names = named_experiences(run)
         if not names:
@@ -226,7 +245,7 @@ def _read_stage1(folder: Path) -> EmotionReadout:
     weights, metadata = run.weights()
     if recipe.pretext != "affect":
         raise _NoReadoutError(f"it is a control, whose encoder learned {recipe.pretext} and not emotion")
-    if any(settings.name in WITH_CLASSES for settings in recipe.sets):
+    if has_class_stimuli(recipe):
         raise _NoReadoutError("it is a positive control, whose encoder learned classes and not emotion")
     try:
         heads = _heads(metadata)
@@ -241,6 +260,11 @@ def _read_stage1(folder: Path) -> EmotionReadout:
     except RuntimeError as error:
         raise UserError(f"{path} does not fit the architecture: {shortened(str(error), 300)}") from None
     return EmotionReadout(model.eval(), heads, recipe.stimuli.image_size, folder, recipe.stimuli.fit)
+
+
+def has_class_stimuli(recipe: PretrainRecipe) -> bool:
+    """Whether stage 1 learns classes of a target, which are not emotions: a positive control, if it is no twin."""
+    return any(settings.name in WITH_CLASSES for settings in recipe.sets)
 
 
 def _heads(metadata: dict[str, Any]) -> tuple[Head, ...]:

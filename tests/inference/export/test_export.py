@@ -20,7 +20,18 @@ from torch import Tensor, nn
 from emoreg.cli.main import main
 from emoreg.config.loss import LossSettings
 from emoreg.config.normalisation import STD
-from emoreg.config.schema import BackboneSettings, EncoderSettings, Fit, Granularity, Mixing, Mode, RegulationSettings
+from emoreg.config.read_recipe import recipe_yaml
+from emoreg.config.recipe import PretrainRecipe, Recipe
+from emoreg.config.schema import (
+    BackboneSettings,
+    EncoderSettings,
+    Fit,
+    Granularity,
+    Mixing,
+    Mode,
+    RegulationSettings,
+    StimuliSettings,
+)
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.decode import decode
 from emoreg.data.images.files import File
@@ -36,10 +47,11 @@ from emoreg.inference.export.graphs import (
     save_program,
 )
 from emoreg.inference.export.hub import RegulatedModel
+from emoreg.inference.export.model_card import classifier_card, encoder_card
 from emoreg.inference.export.preparation import preparation
 from emoreg.inference.load import load_run
 from emoreg.models.regulation import RegulatedClassifier
-from emoreg.runs.run import Run
+from emoreg.runs.run import RECIPE, Run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train
 from inference.combinations import COMBINATIONS
@@ -319,8 +331,6 @@ def test_the_card_states_a_null_result_of_its_study_first(
 def test_the_card_of_an_encoder_loads_its_weights_into_timm(
     settings: BackboneSettings, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from emoreg.config.recipe import PretrainRecipe
-    from emoreg.config.schema import StimuliSettings
     from emoreg.models.backbones import build_backbone
 
     encoder = build_backbone(settings, size)
@@ -350,8 +360,6 @@ def test_the_card_of_an_encoder_loads_its_weights_into_timm(
 def test_the_card_of_an_encoder_computes_its_features_for_images_of_every_kind(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from emoreg.config.recipe import PretrainRecipe
-    from emoreg.config.schema import StimuliSettings
     from emoreg.models.backbones import build_backbone
 
     settings = BackboneSettings(name, stem="imagenet" if name == "test_resnet" else "cifar")
@@ -381,6 +389,60 @@ def test_the_encoder_can_be_exported_from_either_stage(runs: Path, tmp_path: Pat
     assert "trained to predict emotion from affective images (stage 1), and nothing else" in one
     assert re.search(r"It saw 36 images for 1 epoch; on held-out images: CCC -?0\.\d\d, CCC valence ", one)
     assert "trained it together with the classifier." in two
+
+
+@pytest.mark.parametrize(
+    ("changes", "learned", "sources"),
+    [
+        ({}, "trained to predict emotion from affective images", "digits, procedural."),
+        ({"pretext": "shuffled"}, "a control, trained on labels that were shuffled among", "digits, procedural."),
+        (
+            {"stimuli": StimuliSettings("cifar10", image_size=16)},
+            "a positive control, trained to predict not emotion but the classes of images",
+            "digits, cifar10.",
+        ),
+        (
+            {"backbone": BackboneSettings("resnet8", pretrained=True)},
+            "trained to predict emotion from affective images",
+            "digits, procedural; they started from timm's published weights of resnet8.",
+        ),
+    ],
+    ids=["affect", "control", "positive control", "published weights"],
+)
+def test_cards_say_what_stage_1_was_and_what_all_weights_were_trained_on(
+    changes: dict[str, Any], learned: str, sources: str, runs: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(runs / "learned", tmp_path / "run"))
+    folder = Path(shutil.copytree(runs / "experience", run / "experience"))
+    trained = Run(folder).recipe
+    assert isinstance(trained, PretrainRecipe)
+    stage1 = dataclasses.replace(trained, **changes)
+    (folder / RECIPE).write_text(recipe_yaml(stage1))
+    loaded = load_run(run)
+
+    def encoder(folder: Path, recipe: Recipe) -> str:
+        return encoder_card(folder, recipe, BackboneSettings("resnet8"), 8, "crop", "pass", "", "emoreg")
+
+    assert f"It was {learned}" in (card := encoder(folder, stage1))
+    assert ("(stage 1), and nothing else" in card) == ("backbone" not in changes)
+    assert f"In stage 1 it was {learned}" in (card := encoder(run, loaded.recipe))
+    assert sources in card
+    assert sources in classifier_card(loaded, "pass", {}, None)
+    transfer = dataclasses.replace(loaded.recipe, regulation=RegulationSettings("transfer"))
+    card = classifier_card(dataclasses.replace(loaded, recipe=transfer), "pass", {}, None)
+    assert f"an encoder of stage 1 ({learned}" in card and sources in card
+
+    plain = dataclasses.replace(loaded.recipe, encoder=EncoderSettings(backbone=BackboneSettings("resnet8")))
+    card = encoder(run, plain)
+    assert "the twin `fresh`" in card and "terms of their own: digits." in card
+
+
+def test_the_card_of_a_classifier_from_published_weights_says_so(runs: Path) -> None:
+    loaded = load_run(runs / "plain")
+    recipe = dataclasses.replace(loaded.recipe, backbone=BackboneSettings("resnet18", pretrained=True))
+    card = classifier_card(dataclasses.replace(loaded, recipe=recipe), "pass", {}, None)
+    assert "Backbone: resnet18 (started from timm's published weights of resnet18)." in card
+    assert "terms of their own: digits; they started from timm's published weights of resnet18." in card
 
 
 def test_the_card_of_an_encoder_that_rehearsed_says_so(runs: Path, tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from emoreg import __version__
 from emoreg.config.normalisation import MEAN, STD
 from emoreg.config.outcomes import OUTCOMES
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
-from emoreg.config.schema import OWN, RELATIVES, BackboneSettings, Fit, RegulationSettings, Task
+from emoreg.config.schema import OWN, RELATIVES, BackboneSettings, Fit, Pretext, RegulationSettings, Task
 from emoreg.config.target_words import OUTPUTS, name_of
 from emoreg.errors import UserError
 from emoreg.inference.export.preparation import in_words
+from emoreg.inference.load import find_stage1, has_class_stimuli
 from emoreg.report.paper_tables import markdown, markdown_table
 from emoreg.runs.run import EXPORT_CONFIG, FINAL, WEIGHTS, Run
 from emoreg.runtime.safe_io import write_json
@@ -42,6 +43,13 @@ NETWORKS: Mapping[Task, str] = {
     "regression": "regression of",
 }
 MAX_CLASSES = 100  # on the card; config.json has all
+LEARNED: Mapping[Pretext, str] = {  # in stage 1, after "it was"
+    "affect": "trained to predict emotion from affective images",
+    "shuffled": "a control, trained on labels that were shuffled among the images",
+    "neutral": "a control, trained to predict not emotion but a neutral category, or colours",
+    "rotation": "a control, trained to predict not emotion but the quarter turn of rotated images",
+}
+LEARNED_CLASSES = "a positive control, trained to predict not emotion but the classes of images"
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,7 @@ def classifier_card(
         UserError: final.json of the run is damaged.
     """
     recipe, final = loaded.recipe, Run(loaded.folder).final
+    stage1 = find_stage1(Run(loaded.folder), recipe)
     task = recipe.target.task
     split = "test" if recipe.target.test else "validation"  # an exploration leaves the test split unseen
     try:
@@ -125,7 +134,7 @@ def classifier_card(
     if _is_published_test(recipe, final, split):
         results = _model_index(loaded, measured, ("accuracy",) if temperature else ("accuracy", "ece"))
         metadata.model_name, metadata.eval_results = _name(loaded.folder), results
-    facts = [f"Target: {markdown(loaded.target)}.", *_classifier_facts(loaded, lam, split)]
+    facts = [f"Target: {markdown(loaded.target)}.", *_classifier_facts(loaded, stage1, lam, split)]
     if temperature is not None:
         facts.append(markdown(f"{describe_temperature(temperature)}."))
     return _render(
@@ -141,7 +150,7 @@ def classifier_card(
         classes=json.dumps(loaded.classes[:MAX_CLASSES], ensure_ascii=False),
         outputs=OUTPUTS[task].capitalize(),
         left_out=max(len(loaded.classes) - MAX_CLASSES, 0),
-        data=markdown(", ".join(dict.fromkeys([name_of(recipe.target), *_stimuli(loaded)]))),
+        data=_sources(recipe, stage1),
     )
 
 
@@ -230,22 +239,23 @@ def encoder_card(
         library: the library that loads it, for the Hub: "timm" or "emoreg".
     """
     if isinstance(recipe, PretrainRecipe):
-        learned = {
-            "affect": "It was trained to predict emotion from affective images (stage 1), and nothing else.",
-            "shuffled": "It is a control, trained on emotion labels that were shuffled among the images.",
-            "neutral": "It is a control, trained to predict not emotion but a neutral category, or colours.",
-            "rotation": "It is a control, trained to predict not emotion but the quarter turn of rotated images.",
-        }[recipe.pretext]
-        learned += f" {_stage1_results(Run(folder), recipe)}"
-        data = ", ".join(dict.fromkeys(settings.name for settings in recipe.sets))
+        start = _given_weights(recipe.backbone)
+        more = f", from {start}" if start else ", and nothing else"
+        learned = f"It was {_learned(recipe)} (stage 1){more}. {_stage1_results(Run(folder), recipe)}"
+        data = _sources(None, recipe)
     else:
+        stage1 = find_stage1(Run(folder), recipe)
         training = "which froze it" if recipe.encoder.frozen else "which trained it together with the classifier"
         if recipe.encoder.rehearsal:
             training += ", and kept showing it the stimuli of stage 1 (rehearsal)"
         learned = f"It comes from stage 2, {training}."
         if recipe.encoder.experience is None:
             learned += " It was never pre-trained on affective images (the twin `fresh`)."
-        data = f"{name_of(recipe.target)} and the stimuli of stage 1"
+        elif stage1 is not None:
+            learned += f" In stage 1 it was {_learned(stage1)}."
+        else:
+            learned += " What it learned in stage 1 is not known: that run was not found."
+        data = _sources(recipe, stage1)
     task = "image-feature-extraction"
     return _render(
         folder,
@@ -259,8 +269,40 @@ def encoder_card(
         prepared=in_words(size, fit),
         classes="",
         outputs="",
-        data=markdown(data),
+        data=data,
     )
+
+
+def _learned(recipe: PretrainRecipe) -> str:
+    """What an encoder learned in stage 1, after "it was"."""
+    is_positive_control = recipe.pretext == "affect" and has_class_stimuli(recipe)
+    return LEARNED_CLASSES if is_positive_control else LEARNED[recipe.pretext]
+
+
+def _sources(recipe: TrainRecipe | None, stage1: PretrainRecipe | None) -> str:
+    """The sets of both stages and the weights that training started from, in Markdown; None for a missing stage."""
+    names, networks = list[str](), list[BackboneSettings]()
+    if recipe is not None:
+        names.append(name_of(recipe.target))
+        has_encoder = recipe.has_two_responses or recipe.regulation.mode == "transfer"
+        if recipe.regulation.mode != "transfer":
+            networks.append(recipe.backbone)
+        if has_encoder and recipe.encoder.experience is None:
+            networks.append(recipe.encoder_backbone)
+        elif has_encoder and stage1 is None:
+            names.append("the stimuli of stage 1")
+    if stage1 is not None:
+        names += [settings.name for settings in stage1.sets]
+        networks.append(stage1.backbone)
+    weights = " and ".join(dict.fromkeys(filter(None, map(_given_weights, networks))))
+    return markdown(", ".join(dict.fromkeys(names)) + (f"; they started from {weights}" if weights else ""))
+
+
+def _given_weights(settings: BackboneSettings) -> str:
+    """Describe the weights that a network started from; "" if they were drawn at random."""
+    if settings.pretrained:
+        return f"timm's published weights of {settings.name}"
+    return "" if settings.weights is None else f"weights of {settings.name} from a file"
 
 
 def _stage1_results(run: Run, recipe: PretrainRecipe) -> str:
@@ -290,6 +332,8 @@ def describe(settings: BackboneSettings) -> str:
     more = [f"patches of {settings.patch_size} pixels"] if settings.patch_size else []
     if settings.name.startswith(("resnet", "resnext", "wide_resnet", "seresnet")) and settings.stem == "imagenet":
         more.append("ImageNet stem")
+    if weights := _given_weights(settings):
+        more.append(f"started from {weights}")
     return settings.name + (f" ({', '.join(more)})" if more else "")
 
 
@@ -298,10 +342,14 @@ def _is_trained_apart(recipe: TrainRecipe) -> bool:
     return recipe.regulation.mode == "fixed" and recipe.loss_weights.regulated == 0
 
 
-def _classifier_facts(loaded: LoadedRun, lam: Sequence[float] | None, split: str) -> list[str]:
+def _classifier_facts(
+    loaded: LoadedRun, stage1: PretrainRecipe | None, lam: Sequence[float] | None, split: str
+) -> list[str]:
     recipe, backbone = loaded.recipe, describe(loaded.recipe.backbone)
     if recipe.regulation.mode == "transfer":
-        return [f"One network: {describe(recipe.encoder_backbone)}, an encoder of stage 1, trained further in stage 2."]
+        network = f"{describe(recipe.encoder_backbone)}, an encoder of stage 1"
+        learned = "" if stage1 is None else f" ({_learned(stage1)})"
+        return [f"One network: {network}{learned}, trained further in stage 2."]
     if recipe.regulation.mode in RELATIVES:
         head = f"{LABELS[recipe.regulation.mode]}, an earlier network with emotions of its own (docs/relatives.md)"
         return [f"Backbone: {backbone}. Its head: {head}. No emotional branch."]
@@ -312,7 +360,9 @@ def _classifier_facts(loaded: LoadedRun, lam: Sequence[float] | None, split: str
     name = "Second network" if is_apart else "Emotional encoder"
     branch = f"{name}: {describe(recipe.encoder_backbone)}, {training} in stage 2"
     if loaded.readout is not None:
-        branch += f", pre-trained on affective images ({markdown(', '.join(_stimuli(loaded)))})."
+        assert stage1 is not None  # the readout is of this run
+        stimuli = ", ".join(settings.name for settings in stage1.sets)
+        branch += f", pre-trained on affective images ({markdown(stimuli)})."
     else:
         branch += f"; {markdown(loaded.no_readout_reason)}."
     if is_apart:
@@ -339,14 +389,6 @@ def describe_lambda(regulation: RegulationSettings, lam: Sequence[float], split:
     else:
         value = f"{lam[0]:.2f}"
     return f"{value} ({LABELS[regulation.mode]}, mixing {regulation.mix})"
-
-
-def _stimuli(loaded: LoadedRun) -> list[str]:
-    """Names of the stimulus sets of stage 1; empty if there is no readout."""
-    if loaded.readout is None:
-        return []
-    recipe = Run(loaded.readout.folder).recipe
-    return [settings.name for settings in recipe.sets] if isinstance(recipe, PretrainRecipe) else []
 
 
 def _name(folder: Path) -> str:
