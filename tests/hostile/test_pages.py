@@ -25,7 +25,7 @@ from emoreg.report.analysis import Analysis
 from emoreg.report.findings import findings
 from emoreg.report.page import write_report
 from emoreg.report.paper_tables import latex_report, markdown_table
-from emoreg.runs.run import Run
+from emoreg.runs.run import FINAL, Run
 from emoreg.runtime.progress import Progress
 from inference.combinations import untrained
 from refusing import refusal
@@ -129,6 +129,8 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder=root / names[0],
         no_readout_reason=SCRIPT,
     )
+    loaded.folder.mkdir()
+    (loaded.folder / FINAL).write_text('{"test": null}')
     image = next((root / "set" / "test" / names[1]).iterdir())
     return explain(
         loaded, image, root / "out", data=str(root / "set"), projection="pca", points=6, progress=Progress(quiet=True)

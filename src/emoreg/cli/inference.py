@@ -162,12 +162,12 @@ def explain(
     charts are files in the same folder.
 
     Args:
-        images: images, folders or zips. Default: the test images that the emotional response changes most
+        images: images, folders or zips. Default: the labelled images that the emotional response changes most
         out: folder of the page. Default: RUN/explain
         data: labelled images instead of the run's test split: a target's name (cifar10), or a folder or zip of
             [test/]<class>/*.jpg|png
         projection: how features are projected to a plane
-        points: number of test images in the projection
+        points: number of labelled images in the projection
 
     Examples:
         emoreg explain runs/cifar10-resnet20-learn-e-reg-seed0

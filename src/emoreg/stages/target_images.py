@@ -59,11 +59,15 @@ def parts_of(
     train, validation = training_part(target, settings, recipe.seed, recipe.edition, progress)
     if not settings.test:
         return train, validation, None
-    test = target.test
-    if settings.test_limit is not None:
-        test = test.take(at_most(np.arange(len(test)), test.labels, settings.test_limit, recipe.seed))
+    test = limited_test(target.test, recipe)
     require_measurable(test, target.task)
     return train, validation, test
+
+
+def limited_test(test: Table, recipe: TrainRecipe) -> Table:
+    """The test images of a target that a run is scored on: at most target.test_limit of them."""
+    limit = recipe.target.test_limit
+    return test if limit is None else test.take(at_most(np.arange(len(test)), test.labels, limit, recipe.seed))
 
 
 def load_target(

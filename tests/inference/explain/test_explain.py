@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,15 +13,19 @@ import pytest
 from PIL import Image
 
 import extras
+from emoreg.config.recipe import TrainRecipe
 from emoreg.data.images.decode import GREY
+from emoreg.data.targets import read_target
 from emoreg.errors import UserError
 from emoreg.inference.explain.effect import ClassEffect
 from emoreg.inference.explain.explain import explain
 from emoreg.inference.explain.page import PAGE, SIDE, _effect_sentence, fraction, letter, signed
+from emoreg.inference.load import load_run
 from emoreg.report.statistics import interval
-from emoreg.runs.run import Run
+from emoreg.runs.run import SEEN, Run
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train
+from emoreg.stages.target_images import parts_of
 from trained_runs import CLASSIFIER
 
 extras.load("explain", "captum")
@@ -142,7 +147,7 @@ def test_a_test_split_that_cannot_be_read_is_left_out_and_the_page_says_so(
     def gone(*given: object) -> None:
         raise UserError("target.root: no folder photos")
 
-    monkeypatch.setattr("emoreg.inference.explain.explain.read_for_scoring", gone)
+    monkeypatch.setattr("emoreg.inference.explain.explain.read_labelled", gone)
     page = Page(explain(runs / "learned", photos / "a.png", tmp_path, device="cpu", progress=quiet))
     assert (
         "There are no results on the test split, which could not be read: target.root: no folder photos" in page.words
@@ -150,6 +155,36 @@ def test_a_test_split_that_cannot_be_read_is_left_out_and_the_page_says_so(
     assert "Where both branches look" in page.words and "Results on" not in page.words
     with pytest.raises(UserError, match="no folder photos"):
         explain(runs / "learned", (), tmp_path, device="cpu", progress=quiet)
+
+
+@pytest.mark.parametrize("has_record", [True, False])
+def test_other_images_are_not_called_test_images_and_those_that_the_run_was_trained_on_are_counted(
+    runs: Path, tmp_path: Path, quiet: Progress, has_record: bool
+) -> None:
+    run = Path(shutil.copytree(runs / "learned", tmp_path / "run"))
+    recipe = Run(run).recipe
+    assert isinstance(recipe, TrainRecipe)
+    trained, _, _ = parts_of(read_target(recipe.target), recipe)
+    for row in range(9):
+        folder = tmp_path / "mine" / str(trained.labels[row])
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(trained.images[row])).save(folder / f"{row}.png")
+    if not has_record:
+        (run / SEEN).unlink()
+    mine = str(tmp_path / "mine")
+    words = Page(explain(run, (), tmp_path / "out", data=mine, points=5, device="cpu", progress=quiet)).words
+    assert "test image" not in words.lower() and "Accuracy on 9 images of mine: " in words
+    assert ("9 of these 9 images are among those that the classifier was trained on" in words) == has_record
+    assert ("Whether the classifier was trained on some of these images is not known" in words) != has_record
+
+
+def test_no_more_test_images_are_explained_than_the_run_was_scored_on(
+    runs: Path, tmp_path: Path, quiet: Progress
+) -> None:
+    loaded = load_run(runs / "plain")
+    target = dataclasses.replace(loaded.recipe.target, test_limit=30)
+    loaded = dataclasses.replace(loaded, recipe=dataclasses.replace(loaded.recipe, target=target))
+    assert "Accuracy on 30 test images: " in Page(explain(loaded, (), tmp_path, points=5, progress=quiet)).words
 
 
 def test_bad_input_is_refused(runs: Path, tmp_path: Path, quiet: Progress) -> None:

@@ -19,7 +19,6 @@ from emoreg.data.images.augment import normalise
 from emoreg.data.images.batches import evaluation_batches
 from emoreg.data.images.decode import decode
 from emoreg.data.images.image_set import ImageSet, load_images
-from emoreg.data.targets import read_for_scoring
 from emoreg.errors import UserError
 from emoreg.inference.explain.effect import ClassEffect, Floats, class_effects, split_responses
 from emoreg.inference.explain.explanation import ExplainedImage, ExplainedSplit
@@ -32,14 +31,17 @@ from emoreg.inference.predict import Image, Images, find_images, predict
 from emoreg.runs.run import Run
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import make_folder, write_atomically
+from emoreg.stages.evaluate import read_labelled
+from emoreg.stages.leaks import count_trained_on
+from emoreg.stages.target_images import limited_test, load_target
 from emoreg.training.fabric import make_fabric, place, scoring_settings
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 MAX_IMAGES = 52  # on one page
-CHOSEN = 6  # test images that are explained if no images are given
-POINTS = 1000  # test images whose features are projected
+CHOSEN = 6  # labelled images that are explained if no images are given
+POINTS = 1000  # labelled images whose features are projected
 
 
 def explain(
@@ -57,11 +59,12 @@ def explain(
 
     Args:
         run: a finished run of stage 2, its folder, or the result of `load_run`.
-        images: as for `predict`; if empty, the test images on which the emotional response has most effect.
+        images: as for `predict`; if empty, the labelled images on which the emotional response has most effect.
         out: output folder.
-        data: labelled images to use instead of the run's test split: name of a target, a folder or a zip.
+        data: labelled images to use instead of the run's test split: name of a target, a folder or a zip. The page says
+            how many of them the run was trained on.
         projection: method that projects features to two dimensions.
-        points: maximum number of projected test images; sampled with the run's seed.
+        points: maximum number of projected labelled images; sampled with the run's seed.
         device: as `training.device`.
         progress: where to report progress; None for the terminal.
 
@@ -101,7 +104,7 @@ def explain(
         chosen = _most_changed(change)
         shown = list(split.pixels(chosen))
         captions = [
-            (f"test image {row} ({loaded.classes[labels[row]]})", f"change {change[row]:+.2f}") for row in chosen
+            (f"{split.kind} {row} ({loaded.classes[labels[row]]})", f"change {change[row]:+.2f}") for row in chosen
         ]
     explained = _explain_images(loaded, shown, captions, fabric, progress)
     if split is not None:
@@ -114,16 +117,21 @@ def explain(
 def _analyse_split(
     loaded: LoadedRun, data: str | None, points: int, fabric: Fabric, progress: Progress
 ) -> ExplainedSplit:
-    """Analyse the test split, without projections: these include the explained images, which depend on the analysis."""
-    target, limit = loaded.recipe.target, loaded.recipe.training.memory_limit_gib
-    table = read_for_scoring(target, data, loaded.classes, progress, loaded.recipe.edition)
-    images = load_images(table, loaded.image_size, target.skip_unreadable, limit, progress, loaded.fit)
-    images = images.to(fabric.device)
+    """Analyse labelled images. They are projected later, with the explained images, which depend on the analysis."""
+    run, recipe = Run(loaded.folder), loaded.recipe
+    table, _, is_own = read_labelled(run, recipe, data, loaded.classes, progress)
+    if is_own:
+        if not recipe.target.test:
+            raise UserError(f"{data} holds the test images of {run.folder}, which must stay unseen: give other images")
+        table = limited_test(table, recipe)
+    images = load_target(table, recipe.target, recipe.training, fabric, progress)
+    trained_on = count_trained_on(run, images, progress)
     sample = np.random.default_rng(loaded.recipe.seed).permutation(len(images))[:points]
     rows = np.sort(sample).astype(np.int64)
     responses = split_responses(loaded.model, images, rows, fabric)
     effects = [] if responses.lam is None else class_effects(responses, loaded.classes)
-    return ExplainedSplit(images, responses, effects, rows, _felt(loaded, images, rows, fabric, progress))
+    felt = _felt(loaded, images, rows, fabric, progress)
+    return ExplainedSplit(images, responses, effects, rows, felt, is_own, trained_on)
 
 
 def _felt(

@@ -35,8 +35,10 @@ class ExplainedSplit:
         responses: responses to all of them.
         effects: effect of the emotional response on each class, the largest first; empty without an emotional branch.
         rows: (M,): the images that are projected.
-        felt: (M, ΣE): the emotion read from the projected test images; None without a readout.
-        projections: plain and emotional features of the M test images, then of the explained images.
+        felt: (M, ΣE): the emotion read from the projected images; None without a readout.
+        is_own: whether they are the run's own test images.
+        trained_on: number of images that the run was trained on; None if it has no record of these.
+        projections: plain and emotional features of the M images, then of the explained images.
     """
 
     images: ImageSet
@@ -44,7 +46,14 @@ class ExplainedSplit:
     effects: list[ClassEffect]
     rows: NDArray[np.int64]
     felt: Floats | None
+    is_own: bool
+    trained_on: int | None
     projections: tuple[Projection, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """What one of the images is called."""
+        return "test image" if self.is_own else "image"
 
     def pixels(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
         """Return images as the network sees them, uint8 (S, S, 3) each."""

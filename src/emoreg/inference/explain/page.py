@@ -76,7 +76,7 @@ def write_page(
         explained: the images.
         split: analysis of labelled images; None if they could not be read.
         missing: why they could not be read.
-        is_chosen: whether the images are test images, selected because none were given.
+        is_chosen: whether the images are of the split, selected because none were given.
 
     Returns:
         The path of the page.
@@ -90,14 +90,14 @@ def write_page(
             write_atomically(folder / f"{name}.svg", standalone(chart))
     is_regulated = loaded.model.encoder is not None
     selection = "The given images."
-    if is_chosen and is_regulated:
-        selection = "The test images whose true class gains or loses most probability from the emotional response."
-    elif is_chosen:
-        selection = "The first test images."
+    if split is not None and is_chosen and is_regulated:
+        selection = f"The {split.kind}s whose true class gains or loses most probability from the emotional response."
+    elif split is not None and is_chosen:
+        selection = f"The first {split.kind}s."
     page = template("explain.html.jinja", "emoreg.inference.explain").render(
         title=f"Inside {_name(loaded.folder)}",
         sentences=_sentences(loaded, explained, split, missing),
-        split=f"{len(split.responses.labels):,} test images of {split.images.table.name}" if split else "",
+        split=f"{len(split.images):,} {split.kind}s of {split.images.table.name}" if split else "",
         parts=parts,
         lowest_and_highest=_lambda_extremes(loaded, split) if split and _is_gated(loaded) else [],
         images=images,
@@ -139,9 +139,11 @@ def _sentences(
 
 def _split_sentences(loaded: LoadedRun, split: ExplainedSplit) -> list[str]:
     responses = split.responses
-    accuracy = f"Accuracy on {len(responses.labels):,} test images: {percent(responses.correct.mean())} %"
+    where = "test images" if split.is_own else f"images of {split.images.table.name}"
+    accuracy = f"Accuracy on {len(split.images):,} {where}: {percent(responses.correct.mean())} %"
+    known = _trained_on_sentences(split)
     if responses.lam is None:
-        return [f"{accuracy}."]
+        return [f"{accuracy}.", *known]
     without = percent(responses.correct_without.mean())
     lam = f"λ is {fraction(responses.lam.mean())}"
     if responses.lam.max() - responses.lam.min() > 1e-6:
@@ -150,9 +152,22 @@ def _split_sentences(loaded: LoadedRun, split: ExplainedSplit) -> list[str]:
         lam += f" on average; each {each} has its own, {bounds}"
     return [
         f"{accuracy} as trained, {without} % without the emotional response (λ = 0).",
+        *known,
         _effect_sentence(split.effects),
         f"{lam}.",
     ]
+
+
+def _trained_on_sentences(split: ExplainedSplit) -> list[str]:
+    """Warn of images that the classifier was trained on; nothing about test images without a record of these."""
+    if split.trained_on:
+        return [
+            f"{split.trained_on:,} of these {len(split.images):,} images are among those that the classifier was "
+            "trained on: results on them say nothing about unseen images."
+        ]
+    if split.trained_on is None and not split.is_own:
+        return ["Whether the classifier was trained on some of these images is not known: its run has no record of it."]
+    return []
 
 
 def _effect_sentence(effects: Sequence[ClassEffect]) -> str:
@@ -245,8 +260,8 @@ def _parts(loaded: LoadedRun, split: ExplainedSplit, letters: Sequence[str]) -> 
                 "Effect of the emotional response on each class",
                 _effects_grid(split.effects),
                 charts=(effect_chart(split.effects),),
-                caption="Change of the true class's probability from λ = 0 to λ as trained: mean over the class's test "
-                f"images and 95 % interval.{shown}",
+                caption="Change of the true class's probability from λ = 0 to λ as trained: mean over the class's "
+                f"{split.kind}s and 95 % interval.{shown}",
             )
         )
     if _is_gated(loaded) and split.responses.lam is not None:
@@ -260,7 +275,7 @@ def _parts(loaded: LoadedRun, split: ExplainedSplit, letters: Sequence[str]) -> 
     )
     if charts:
         how = "; ".join(dict.fromkeys(projection.description for projection in split.projections))
-        caption = f"{len(split.rows):,} test images, one point each ({how}). Letters mark the images below."
+        caption = f"{len(split.rows):,} {split.kind}s, one point each ({how}). Letters mark the images below."
         if any(projection.method == "tsne" for projection in split.projections):
             caption += " t-SNE shows which images are neighbours; distances between groups mean little."
         if split.felt is not None:
@@ -317,7 +332,7 @@ def _is_gated(loaded: LoadedRun) -> bool:
 
 
 def _lambda_extremes(loaded: LoadedRun, split: ExplainedSplit) -> list[tuple[str, list[Picture]]]:
-    """Pictures of the test images with the lowest and the highest λ, under a heading each."""
+    """Pictures of the images with the lowest and the highest λ, under a heading each."""
     assert split.responses.lam is not None
     lam, labels = split.responses.lam, split.responses.labels
     order = np.argsort(lam, kind="stable")
@@ -325,7 +340,7 @@ def _lambda_extremes(loaded: LoadedRun, split: ExplainedSplit) -> list[tuple[str
     for heading, rows in (("Lowest λ:", order[:EXTREMES]), ("Highest λ:", order[::-1][:EXTREMES].copy())):
         names = [loaded.classes[label] for label in labels[rows]]
         pictures = [
-            Picture(name, f"λ = {fraction(value)}", f"Test image: {name}", _uri(pixels))
+            Picture(name, f"λ = {fraction(value)}", f"{split.kind.capitalize()}: {name}", _uri(pixels))
             for name, value, pixels in zip(names, lam[rows], split.pixels(rows), strict=True)
         ]
         groups.append((heading, pictures))
