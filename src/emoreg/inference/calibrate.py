@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from emoreg.config.recipe import TrainRecipe
 from emoreg.config.target_words import PREDICTED
 from emoreg.config.training import Device
-from emoreg.data.fingerprint import contents_of
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
 from emoreg.data.targets.target import Target
@@ -92,7 +91,7 @@ def _calibrate(
     else:
         name, table = "validation images", _validation_images(run, recipe, classes, data)
         images = load_target(table, recipe.target, training, fabric, progress)
-        refuse_changed_images(run, run.final, images, "validation")
+        refuse_changed_images(run, recipe, images, "validation")
 
     outputs = outputs_of(place(classifier, fabric).eval(), images, fabric)
     if outputs.accuracy == 1:
@@ -116,18 +115,10 @@ def _calibrate(
 
 
 def _validation_images(run: Run, recipe: TrainRecipe, classes: tuple[str, ...], data: Target | None) -> Table:
-    """The validation images of a run. UserError if it has none, or if its images are known to have changed."""
+    """The validation images of a run. UserError if it has none."""
     if data is not None:
         refuse_other_images(run, data)
-    target = target_of(run, recipe, classes, data)
-    if data is None:
-        then, now = run.inputs.data.get("target"), contents_of(recipe.target)
-        if then is not None and now is not None and then.sha256 != now.sha256:
-            raise UserError(
-                f"{run.folder}: its images have changed since it was trained ({then} then, {now} now), so its "
-                "validation images are not known: restore the original ones"
-            )
-    _, validation, _ = parts_of(target, recipe)
+    _, validation, _ = parts_of(target_of(run, recipe, classes, data), recipe)
     if validation is None:
         raise UserError(
             f"{run.folder} has no validation images, and a temperature fitted on images that it was trained or tested "

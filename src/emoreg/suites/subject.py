@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import TargetSettings
 from emoreg.config.target_words import PREDICTED
 from emoreg.config.training import Device
+from emoreg.data.fingerprint import contents_of
 from emoreg.data.given import contents_of_given
 from emoreg.data.images.augment import normalise
 from emoreg.data.images.image_set import ImageSet
@@ -153,7 +154,6 @@ def open_subject(
         raise UserError(f"{run.folder} is a run of stage 1; suites score classifiers")
     recipe = recipe or recorded
     refuse_task(recipe.target, str(run.folder))
-    final = run.final
     # A caller keeps training a model that is given: scoring changes which of its parameters have gradients.
     classifier, classes = load_classifier(run, copy.deepcopy(model))
     training = scoring_settings(recipe, run, device)
@@ -162,8 +162,11 @@ def open_subject(
     scored, held_out = (test, validation) if test is not None else (validation, None)
     assert scored is not None  # TargetSettings requires validation images if the test split stays unseen
     images = load_target(scored, recipe.target, training, fabric, progress)
-    refuse_changed_images(run, final, images, "test" if test is not None else "validation")
-    rest = None if held_out is None else load_target(held_out, recipe.target, training, fabric, progress)
+    refuse_changed_images(run, recipe, images, "test" if test is not None else "validation")
+    rest = None
+    if held_out is not None:
+        rest = load_target(held_out, recipe.target, training, fabric, progress)
+        refuse_changed_images(run, recipe, rest, "validation")
     classifier.freeze_encoder = False  # otherwise gradients of attacks would not flow through the encoder
     return Subject(run, recipe, place(classifier, fabric).eval(), fabric, progress, images, rest)
 
@@ -236,17 +239,27 @@ def load_drawn(subject: Subject, table: Table, settings: TargetSettings, options
     return load_target(table, settings, subject.recipe.training, subject.fabric, subject.progress)
 
 
-def refuse_changed_images(run: Run, final: Mapping[str, Any], images: ImageSet, split: str) -> None:
-    """Raise UserError if these are not the images that the run was scored on, by their number or checksum."""
-    recorded = final.get(split) or {}
+def refuse_changed_images(run: Run, recipe: TrainRecipe, images: ImageSet, split: str) -> None:
+    """Raise UserError if these are not the images that the run was scored on, by their number or checksum.
+
+    Without a checksum, as of validation images, it is refused that the contents of the whole set have changed: the
+    split would be drawn otherwise, and might have images that the run was trained on.
+    """
+    recorded = run.final.get(split) or {}
     count, checksum = recorded.get("images"), recorded.get("checksum")
-    has_changed = count is not None and count != len(images)
-    if not has_changed and checksum is not None and images.pixels is not None:
-        has_changed = checksum_of(images) != checksum
-    if has_changed:
+    is_checked = checksum is not None and images.pixels is not None
+    if count not in (None, len(images)) or (is_checked and checksum_of(images) != checksum):
         raise UserError(
             f"{run.folder}: the {split} images are not those that the run was scored on when training ended; restore "
             "the original ones"
+        )
+    if is_checked or recipe.target.name.startswith(GIVEN_IMAGES):  # the latter are for refuse_other_images
+        return
+    then, now = run.inputs.data.get("target"), contents_of(recipe.target)
+    if then is not None and now is not None and then.sha256 != now.sha256:
+        raise UserError(
+            f"{run.folder}: its images have changed since it was trained ({then} then, {now} now), so its {split} "
+            "images are not known: restore the original ones"
         )
 
 
