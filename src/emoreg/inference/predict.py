@@ -26,9 +26,9 @@ from emoreg.data.images.packed import is_pack
 from emoreg.data.images.threads import in_threads
 from emoreg.errors import UserError, shortened
 from emoreg.inference.answer import Answer, answers_of, by_name
-from emoreg.inference.evaluation import in_evaluation
 from emoreg.inference.load import EmotionReadout, LoadedRun, load_run
 from emoreg.inference.temperature import CALIBRATED, temperature_of
+from emoreg.models.evaluation import in_evaluation
 from emoreg.models.folding import with_folded
 from emoreg.models.regulation import RegulatedClassifier, Response
 from emoreg.models.tasks import mix_probabilities

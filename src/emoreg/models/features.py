@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from emoreg.config.schema import RELATIVES, Mode
 from emoreg.config.setting_types import shown, typed_value
 from emoreg.errors import SettingError, shortened
+from emoreg.models.evaluation import in_evaluation
 
 COLOURS = 3  # channels of an image
 
@@ -210,14 +211,8 @@ def forward_flops(network: nn.Module, images: Tensor) -> int:
 @contextlib.contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Put a network into evaluation mode without gradients; restore its mode and the CPU's random state afterwards."""
-    before = [(inner, inner.training) for inner in module.modules()]
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            module.eval()
-            yield
-    finally:
-        for inner, was_training in before:
-            inner.training = was_training
+    with in_evaluation(module), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        yield
 
 
 def _head_of(module: nn.Module, width: int, outputs: int) -> str | None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from emoreg.inference.evaluation import in_evaluation
+from emoreg.models.evaluation import in_evaluation
 
 
 def test_eval_is_only_called_on_a_network_in_training_mode(monkeypatch: pytest.MonkeyPatch) -> None:
