@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -77,20 +77,37 @@ def make_average(model: nn.Module, decay: float | None) -> AveragedModel | None:
 
 
 class _Average(AveragedModel):
-    """PyTorch's average, but without its copy of a counter to the device, for which each step would wait."""
+    """PyTorch's average, but without its copy of a counter to the device, for which each step would wait.
+
+    What has no mean is copied from the model instead: integers and truth values (the indices of Swin's relative
+    positions, counters), and tensors that start with infinities (attention masks of 0 and -∞).
+    """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         super().__init__(model, use_buffers=True)
         self.lerp = get_ema_multi_avg_fn(decay)
+        self.has_mean = [_has_mean(tensor) for tensor in _tensors(self.module)]  # once, since a GPU waits for it
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         """Update the averages with the weights and buffers of the model; the first time, copy them."""
-        own, other = ([*module.parameters(), *module.buffers()] for module in (self.module, model))
+        own, other = _tensors(self.module), _tensors(model)
         if self.n_averaged == 0:
             torch._foreach_copy_(own, other)
         else:
-            for dtype in {tensor.dtype for tensor in own}:
-                same = [number for number, tensor in enumerate(own) if tensor.dtype == dtype]
-                self.lerp([own[number] for number in same], [other[number] for number in same], self.n_averaged)
+            for kind in {(tensor.dtype, mean) for tensor, mean in zip(own, self.has_mean, strict=True)}:
+                same = [number for number, tensor in enumerate(own) if kind == (tensor.dtype, self.has_mean[number])]
+                pair = [own[number] for number in same], [other[number] for number in same]
+                if kind[1]:
+                    self.lerp(*pair, self.n_averaged)
+                else:
+                    torch._foreach_copy_(*pair)
         self.n_averaged += 1
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
+
+
+def _has_mean(tensor: Tensor) -> bool:
+    return (tensor.is_floating_point() or tensor.is_complex()) and bool(tensor.isfinite().all())
