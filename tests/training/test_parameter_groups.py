@@ -73,7 +73,7 @@ def test_the_factor_of_a_branch_and_that_of_a_layer_are_multiplied() -> None:
         assert slower[name] == pytest.approx(lr * factor)
 
 
-def test_the_first_group_has_the_rate_that_is_logged() -> None:
+def test_groups_of_checkpoints_begin_with_the_full_rate() -> None:
     settings = OptimizerSettings(lr=0.3, layer_decay=0.75)
     groups = parameter_groups(regulated(VIT), settings, settings.lr, {"regulation.": 10.0})
     assert groups[0]["lr"] == 0.3

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.recipe import TrainRecipe
-from emoreg.config.schema import BackboneSettings
+from emoreg.config.schema import BackboneSettings, Relative
 from emoreg.config.training import TrainingSettings
 from emoreg.data.images.batches import Batch
 from emoreg.models.backbones import build_backbone
@@ -178,3 +178,24 @@ def test_each_group_of_parameters_is_clipped_separately(is_alone: bool) -> None:
         assert (loud_step, quiet_step, outside_step) == pytest.approx((0.5, 0.1 * 6**0.5, 7 * 2**0.5), rel=1e-4)
     else:
         assert loud_step == pytest.approx(0.5, rel=1e-2) and quiet_step < 1e-3 and outside_step < 0.05
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
+@pytest.mark.parametrize("mode", ["bel", "embp"])
+def test_an_own_rule_has_the_schedules_share_with_layer_decay_too(
+    mode: Relative, schedule: Literal["cosine", "one_cycle"]
+) -> None:
+    """No parameter of bel has the full learning rate: its head has its own rule, and layers have their factors."""
+    shares: dict[float | None, list[float]] = {}
+    for decay in (None, 0.5):
+        settings = OptimizerSettings(lr=0.3, schedule=schedule, warmup=0.25, layer_decay=decay)
+        recipe = TrainRecipe(optimizer=settings, training=TrainingSettings(device="cpu", precision="32-true"))
+        model = RegulatedClassifier(build_backbone(BackboneSettings("resnet8"), 8), None, 3, mode=mode)
+        own = shares[decay] = list[float]()
+        objective = Objective(model, lambda model, batch: model(batch.images).square().mean(), own_rule=own.append)
+        state = make_state(make_fabric(recipe.training), objective, recipe, batch_size=2, steps=4)
+        for _ in range(4):
+            lr = state.lr
+            train_step(state, Batch(torch.randn(2, 3, 8, 8), torch.tensor([0, 1]), torch.arange(2)))
+            assert lr == pytest.approx(0.3 * own[-1])
+    assert shares[0.5] == pytest.approx(shares[None]) and max(shares[None]) == pytest.approx(1)

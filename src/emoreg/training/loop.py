@@ -105,7 +105,7 @@ def fit(
             row = {
                 "epoch": epoch + 1,
                 "train_loss": current.losses.mean().item(),
-                "lr": state.schedule.get_last_lr()[0],
+                "lr": state.lr,
                 "seconds": seconds,
                 "images_per_second": steps * batch_size / seconds,
                 **(score(state.kept) if context.is_leader else {}),

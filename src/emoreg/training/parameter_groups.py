@@ -57,7 +57,7 @@ def parameter_groups(
                 settings.name == "muon" and decays and _is_hidden(name, parameter),
             )
             groups.setdefault(group, []).append(parameter)
-    if layers:  # the learning rate of the first group is logged
+    if layers:  # the order that checkpoints have
         groups = dict(sorted(groups.items(), key=lambda item: item[0].factor != 1))
     options: list[dict[str, Any]] = []
     for group, parameters in groups.items():

@@ -73,6 +73,7 @@ class TrainState:
         schedule: of the learning rate; stepped with the optimiser.
         average: exponential moving average of the model's weights, or None.
         clip_groups: parameters whose gradients are clipped together, each group by itself.
+        measured: index and factor of the optimiser's group by which the learning rate is known; see `lr`.
     """
 
     objective: Objective
@@ -85,6 +86,13 @@ class TrainState:
     schedule: LRScheduler
     average: AveragedModel | None
     clip_groups: Sequence[Sequence[nn.Parameter]]
+    measured: tuple[int, float]
+
+    @property
+    def lr(self) -> float:
+        """The current learning rate of parameters without a factor, even if all of the optimiser's have one."""
+        group, factor = self.measured
+        return float(self.schedule.get_last_lr()[group]) / factor
 
     @property
     def kept(self) -> nn.Module:
@@ -122,6 +130,8 @@ def make_state(fabric: Fabric, objective: Objective, recipe: Recipe, batch_size:
     model, settings, training = objective.model, recipe.optimizer, recipe.training
     place(model, fabric)
     optimizer = make_optimizer(model, settings, objective.lr_factors, training.batch_size, fabric.device)
+    peak, peaks = settings.peak_lr(training.batch_size), [group["lr"] for group in optimizer.param_groups]
+    group = peaks.index(peak if peak in peaks else max(peaks))
     schedule = make_schedule(optimizer, settings, steps)
     processes = ProcessGroup(fabric)
     processes.synchronise_batch_norm(model, fabric.device)
@@ -140,6 +150,7 @@ def make_state(fabric: Fabric, objective: Objective, recipe: Recipe, batch_size:
         schedule=schedule,
         average=make_average(model, settings.ema),  # copies the model, so after it was moved to its device
         clip_groups=objective.clip_groups or [list(model.parameters())],
+        measured=(group, peaks[group] / peak),
     )
 
 
@@ -180,8 +191,7 @@ def finish_step(state: TrainState) -> None:
     """Do the second part of a step: apply the own rule, set the next learning rate, update the weight average."""
     objective, recipe = state.objective, state.recipe
     if objective.own_rule is not None:
-        peak = recipe.optimizer.peak_lr(recipe.training.batch_size)
-        objective.own_rule(float(state.schedule.get_last_lr()[0]) / peak)
+        objective.own_rule(state.lr / recipe.optimizer.peak_lr(recipe.training.batch_size))
     state.schedule.step()
     if state.average is not None:
         state.average.update_parameters(objective.model)
