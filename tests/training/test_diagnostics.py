@@ -62,10 +62,10 @@ def test_images_in_memory_are_named_by_their_rows() -> None:
 
 def test_weights_that_are_not_finite_are_named() -> None:
     model = nn.BatchNorm1d(2)
-    check_weights(model, 0)
+    check_weights(model, "epoch 1")
     model.get_buffer("running_var")[1] = torch.inf
     with pytest.raises(Diverged, match="running_var is not finite after epoch 3"):
-        check_weights(model, 2)
+        check_weights(model, "epoch 3")
 
 
 @pytest.mark.parametrize(

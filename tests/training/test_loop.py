@@ -295,6 +295,25 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_epoch(tmp_path:
     assert run.metrics["epoch"].tolist() == [1, 2, 3]
 
 
+def test_a_training_that_is_stopped_after_it_diverged_keeps_the_last_good_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss of a step says nothing about the weights after it."""
+    model, steps = tiny_model(), iter(range(99))
+
+    def ask(*_: bool) -> bool:
+        is_last = next(steps) == 6  # the second step of epoch 2, since an epoch of four steps checks five times
+        if is_last:
+            nn.init.constant_(model.get_parameter("1.weight"), math.nan)
+        return is_last
+
+    monkeypatch.setattr(ProcessGroup, "any", ask)
+    with pytest.raises(Diverged, match=r"^1\.weight is not finite after step 2 of epoch 2$"):
+        fit_in(tmp_path / "run", model, recipe())
+    saved = Run(tmp_path / "run").load_checkpoint()
+    assert saved is not None and len(saved["rows"]) == 1 and saved["begun"] is None
+
+
 def test_a_checkpoint_of_another_model_is_refused_in_one_line(tmp_path: Path) -> None:
     fit_in(tmp_path / "run", tiny_model(), recipe())
     wider = nn.Sequential(TinyBackbone(7), nn.Linear(7, K))

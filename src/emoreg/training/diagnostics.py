@@ -43,15 +43,15 @@ def check_losses(losses: Tensor, batches: Callable[..., Iterator[Batch]], images
     )
 
 
-def check_weights(model: nn.Module, epoch: int) -> None:
-    """Raise Diverged if weights are not finite after an epoch, since its last loss was computed before its last step.
+def check_weights(model: nn.Module, last: str) -> None:
+    """Raise Diverged if weights that are to be saved are not finite: the last loss was computed before the last step.
 
     Args:
         model: the one that would be kept.
-        epoch: from 0.
+        last: what was done last, such as "epoch 3".
     """
     if (name := non_finite(model.state_dict())) is not None:
-        raise Diverged(f"{name} is not finite after epoch {epoch + 1}")
+        raise Diverged(f"{name} is not finite after {last}")
 
 
 def refuse_too_many_parts(batch_size: int, processes: int, training: TrainingSettings) -> None:

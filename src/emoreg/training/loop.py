@@ -56,7 +56,7 @@ def fit(
         The model to keep (the average of the weights if the recipe has one) and the seconds spent training.
 
     Raises:
-        UserError: a loss is not finite; out of memory; the checkpoint does not fit the model.
+        UserError: a loss or weight is not finite; out of memory; the checkpoint does not fit the model.
         Stopped: Ctrl-C or a signal requested to stop; the checkpoint includes the last step.
     """
     fabric, run, recipe, progress = context.fabric, context.run, context.recipe, context.progress
@@ -97,10 +97,11 @@ def fit(
                 if is_on_cpu or stops or current.steps == steps:  # on a GPU, reading a loss waits for the step
                     check_losses(current.losses[: current.steps], batches, images, epoch)
                 if stops:
+                    check_weights(state.kept, f"step {current.steps} of epoch {epoch + 1}")
                     current.seconds = time.perf_counter() - start
                     save(context, state, history, current)
                     raise Stopped
-            check_weights(state.kept, epoch)
+            check_weights(state.kept, f"epoch {epoch + 1}")
             seconds = time.perf_counter() - start
             row = {
                 "epoch": epoch + 1,
