@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -117,6 +118,26 @@ def test_a_signal_that_the_program_handles_itself_is_left_to_it() -> None:
     finally:
         signal.signal(signal.SIGTERM, before[SIGNALS.index(signal.SIGTERM)])
     assert heard == [signal.SIGTERM] and [signal.getsignal(each) for each in SIGNALS] == before
+
+
+def test_a_request_is_over_with_its_block_for_other_threads_too() -> None:
+    """As in a notebook: Ctrl-C ends one training, and a thread starts the next one."""
+    heard: list[bool] = []
+
+    def work() -> None:
+        with deferred() as is_asked_to_stop:
+            heard.append(is_asked_to_stop())
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), deferred():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert heard == [False]
 
 
 def test_a_request_to_another_process_of_the_run_reaches_the_caller() -> None:

@@ -96,10 +96,11 @@ def deferred() -> Iterator[Callable[[], bool]]:
                 raise
         finally:
             _deferring = False
-    if _request is not None:
-        if _request in unhandled:
-            signal.raise_signal(_request)
-        raise Stopped(_request)
+        request = _request
+    if request is not None:
+        if request in unhandled:
+            signal.raise_signal(request)
+        raise Stopped(request)
 
 
 @contextlib.contextmanager
@@ -109,8 +110,6 @@ def _unhandled_received() -> Iterator[tuple[signal.Signals, ...]]:
     handlers = {}
     if threading.current_thread() is threading.main_thread():  # other threads can neither set handlers nor get signals
         handlers = {number: signal.getsignal(number) for number in SIGNALS if signal.getsignal(number) in _DEFAULTS}
-    if handlers:
-        _request = None  # the program may have continued after an earlier request
     for number in handlers:
         signal.signal(number, _receive)
     try:
@@ -118,6 +117,8 @@ def _unhandled_received() -> Iterator[tuple[signal.Signals, ...]]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        if handlers:
+            _request = None  # the program may continue, and train again, perhaps in another thread
 
 
 @contextlib.contextmanager
