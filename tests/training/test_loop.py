@@ -30,7 +30,7 @@ from emoreg.runs.run import Run, start_run
 from emoreg.runtime.process_group import ProcessGroup
 from emoreg.runtime.progress import Advance, Progress
 from emoreg.runtime.signals import Stopped
-from emoreg.training.checkpoint import restore
+from emoreg.training.checkpoint import EpochProgress, History, restore
 from emoreg.training.fabric import make_fabric
 from emoreg.training.launch import RunContext
 from emoreg.training.loop import fit
@@ -349,6 +349,21 @@ def test_a_training_that_was_stopped_ends_with_the_same_bits_whatever_its_optimi
     saved = Run(tmp_path / "stopped").load_checkpoint()
     assert saved is not None and saved["begun"]["steps"] == 3
     assert_close(fit_again("stopped"), whole, rtol=0, atol=0)
+
+
+def test_a_run_stopped_on_a_gpu_resumes_its_draws_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The states of a GPU's generators have no use there, and no GPU may exist."""
+    restored: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda *_: restored.append("cuda"))
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda *_: restored.append("mps"))
+    torch.manual_seed(7)
+    states = {"cpu": torch.get_rng_state(), "cuda": torch.zeros(16, dtype=torch.uint8), "mps": torch.zeros(44)}
+    expected = torch.rand(())
+    for rank, device in ((0, "cpu"), (1, "cuda"), (0, "mps")):
+        stopped = EpochProgress(2, 1.0, torch.zeros(4), [states, states])
+        History(interrupted=stopped).begin_epoch(0, 4, torch.device(device), rank)
+        assert torch.equal(torch.rand(()), expected) and restored == ([] if device == "cpu" else [device])
+        restored.clear()
 
 
 @pytest.mark.parametrize(("name", "setting", "own"), [("sgd", "fused", None), ("muon", "capturable", False)])

@@ -69,9 +69,9 @@ class History:
         if rank < len(epoch.generators):  # a run that resumes on more processes has no states for the new ones
             states = epoch.generators[rank]
             torch.set_rng_state(states["cpu"])
-            if "cuda" in states:
+            if device.type == "cuda" and "cuda" in states:  # the run may have been stopped on another device
                 torch.cuda.set_rng_state(states["cuda"], device)
-            if "mps" in states:
+            elif device.type == "mps" and "mps" in states:
                 torch.mps.set_rng_state(states["mps"])
         return epoch
 
