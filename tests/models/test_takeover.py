@@ -251,7 +251,7 @@ def test_the_twin_has_the_moments_of_each_layer_and_otherwise_the_draw(name: str
     keep_moments(encoder, fresh)
     for key, own in encoder.named_parameters():
         if own.ndim < 2:
-            assert torch.equal(own, start[key]), key  # γ, β and biases
+            assert torch.equal(own, start[key]), key  # biases, γ, β, LayerScale
             continue
         assert_close(own.mean(), start[key].mean(), rtol=1e-4, atol=1e-6)
         assert_close(own.std(correction=0), start[key].std(correction=0), rtol=1e-4, atol=1e-7)

@@ -335,8 +335,8 @@ class EncoderSettings:
     """Share s of stage 1's weights that a shrunk takeover keeps, in [0, 1]: θ ← (1 - s) · fresh + s · stage 1 (Ash &
     Adams 2020, in the convex form of Schwarzer et al. 2023)."""
     moments_only: bool = False
-    """Draw fresh weights and keep from stage 1 only the mean and variance of each layer's weights, and the γ and β of
-    its norms: the twin `moments` (Raghu et al. 2019)."""
+    """Draw fresh weights and keep from stage 1 only the mean and variance of each layer's weights, and all vectors:
+    biases, γ and β of norms, LayerScale. The twin `moments` (Raghu et al. 2019)."""
 
     def __post_init__(self) -> None:
         settle(self)

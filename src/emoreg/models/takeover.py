@@ -8,8 +8,8 @@ taken over
 - *norm-matched* (`match_norms`): filters in front of a batch norm get the norms of a fresh draw; the function stays;
 - *shrunk and perturbed* (`shrink_and_perturb`): moved towards a fresh draw.
 
-`keep_moments` makes the twin `moments`: a fresh draw with only the scale of the weights of stage 1 (Raghu et al. 2019,
-"Transfusion: Understanding Transfer Learning for Medical Imaging").
+`keep_moments` makes the twin `moments`: a fresh draw with only the scale of the weights of stage 1, and its biases and
+gains (Raghu et al. 2019, "Transfusion: Understanding Transfer Learning for Medical Imaging").
 
 All three take the encoder and a fresh draw θ₀ of the same architecture, with the run's seed. They never change the
 draw, so that the twin `fresh` is bit-identical whatever other arms do.
@@ -108,10 +108,11 @@ def estimate_statistics(encoder: nn.Module, batches: Iterable[Tensor]) -> None:
 
 @torch.no_grad()
 def keep_moments(encoder: nn.Module, fresh: nn.Module) -> None:
-    """Replace an encoder by a fresh draw that keeps only the scale of its weights: the twin `moments`.
+    """Replace an encoder by a fresh draw with the scale of its weights, and its vectors: the twin `moments`.
 
     Parameters with at least two dimensions become the draw's, shifted and scaled to the mean and variance that the
-    encoder's had (only to the mean if the draw is constant). γ, β and biases stay. Buffers become the draw's.
+    encoder's had (only to the mean if the draw is constant). Vectors stay: biases, γ and β of norms, LayerScale.
+    Buffers become the draw's.
 
     Args:
         encoder: after its takeover; changed in place.
