@@ -217,6 +217,37 @@ def test_an_encoder_that_is_shrunk_to_nothing_is_the_fresh_twins(regulated: Trai
     )
 
 
+def from_weights(run: Run, folder: Path) -> tuple[Run, BackboneSettings]:
+    """A copy of a stage-1 run as if it had started from the weights in a file, and the settings of that backbone."""
+    with drawn_from(9, "published"):
+        torch.save(build_backbone("resnet8", 16).state_dict(), folder / "published.pth")
+    recipe = run.recipe
+    started = dataclasses.replace(recipe.backbone, weights=str(folder / "published.pth"))
+    shutil.copytree(run.folder, folder / "from-weights")
+    (folder / "from-weights" / RECIPE).write_bytes(recipe_yaml(dataclasses.replace(recipe, backbone=started)).encode())
+    return Run(folder / "from-weights"), started
+
+
+@pytest.mark.parametrize("takeover", ["shrunk", "norm_matched"])
+def test_an_encoder_is_taken_over_against_the_pretrained_weights_that_stage_1_started_from(
+    takeover: Takeover, regulated: TrainRecipe, experience: Run, tmp_path: Path
+) -> None:
+    run, started = from_weights(experience, tmp_path)
+    recipe = with_encoder(regulated, experience=str(run.folder), takeover=takeover, shrink=0.3)
+    fresh = build_backbone(started, 8)
+    expected = load_encoder(run)
+    if takeover == "shrunk":
+        shrink_and_perturb(expected, fresh, 0.3)
+    else:
+        match_norms(expected, fresh)
+    assert_equal(present(build_classifier(recipe, 10).encoder).state_dict(), expected.state_dict())
+    twin = with_encoder(regulated, experience=None, backbone=started)
+    assert_equal(present(build_classifier(twin, 10).encoder).state_dict(), fresh.state_dict())
+    Path(present(started.weights)).unlink()
+    told = refusal(lambda: build_classifier(recipe, 10))
+    assert f"the pretrained weights that {run.folder} started from" in told and "set as_is" in told
+
+
 def test_twins_of_a_seed_differ_only_in_the_encoder(
     stage1: PretrainRecipe, regulated: TrainRecipe, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:

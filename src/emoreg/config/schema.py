@@ -307,7 +307,8 @@ class EncoderSettings:
     """The emotional encoder of stage 2."""
 
     experience: str | None = None
-    """Folder of the stage-1 run that trained the encoder. null leaves it untrained: the twin `fresh`."""
+    """Folder of the stage-1 run that trained the encoder. null leaves it untrained, with the weights that its stage 1
+    would start from, random or pretrained: the twin `fresh`."""
     backbone: BackboneSettings | None = None
     """Architecture; null for that of the experience or, without one, the same as the backbone."""
     frozen: bool = False
@@ -330,7 +331,8 @@ class EncoderSettings:
     train_loss includes it."""
     takeover: Takeover = "as_is"
     """How stage 2 takes over the weights of stage 1: as_is; norm_matched (filters before a batch norm get the norms of
-    a fresh network, which leaves the function unchanged; not for ViTs); or shrunk (towards fresh random weights)."""
+    a fresh network; the function stays the same; not for ViTs); or shrunk (towards fresh weights). Fresh weights
+    are what stage 1 started from: a random draw with the run's seed, or pretrained weights."""
     shrink: float = 0.5
     """Share s of stage 1's weights that a shrunk takeover keeps, in [0, 1]: θ ← (1 - s) · fresh + s · stage 1 (Ash &
     Adams 2020, in the convex form of Schwarzer et al. 2023)."""

@@ -11,8 +11,9 @@ taken over
 `keep_moments` makes the twin `moments`: a fresh draw with only the scale of the weights of stage 1, and its biases and
 gains (Raghu et al. 2019, "Transfusion: Understanding Transfer Learning for Medical Imaging").
 
-All three take the encoder and a fresh draw θ₀ of the same architecture, with the run's seed. They never change the
-draw, so that the twin `fresh` is bit-identical whatever other arms do.
+All three take the encoder and a fresh network θ₀ of the same architecture: a draw with the run's seed, or the
+pretrained weights that stage 1 started from. They never change it, so that the twin `fresh` is bit-identical whatever
+other arms do.
 """
 
 from __future__ import annotations

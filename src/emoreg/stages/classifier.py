@@ -18,7 +18,7 @@ from emoreg.runs.run import WEIGHTS, Run
 from emoreg.runtime.seeding import derive_seed, drawn_from
 from emoreg.stages.given_model import refuse_another, refuse_without
 from emoreg.stages.origins import mark_loaded
-from emoreg.stages.pretrain import encoder_architecture, load_encoder
+from emoreg.stages.pretrain import encoder_architecture, experience_run, load_encoder
 from emoreg.stages.probe import refuse_other_outputs
 
 
@@ -77,8 +77,8 @@ def _build_encoder(recipe: TrainRecipe) -> tuple[nn.Module, NormMatch | None]:
         encoder = load_encoder(settings.experience, settings.backbone, size)
     if settings.takeover == "as_is" and not settings.moments_only:
         return encoder, None
-    with drawn_from(recipe.seed, "encoder"):  # θ₀, the weights of the twin `fresh` of this seed
-        fresh = build_backbone(_encoder_architecture(recipe), size, "encoder.backbone")
+    with drawn_from(recipe.seed, "encoder"):
+        fresh = _build_fresh(recipe, settings.experience)
     matched = None
     if settings.takeover == "norm_matched":
         matched = match_norms(encoder, fresh)
@@ -87,6 +87,24 @@ def _build_encoder(recipe: TrainRecipe) -> tuple[nn.Module, NormMatch | None]:
     if settings.moments_only:
         keep_moments(encoder, fresh)
     return encoder, matched
+
+
+def _build_fresh(recipe: TrainRecipe, experience: str) -> nn.Module:
+    """Build θ₀, the encoder as its stage 1 started: the twin `fresh` of this seed.
+
+    If stage 1 started from pretrained weights they are θ₀; with a random draw the encoder would lose these too.
+    """
+    size, (run, stage_1) = recipe.target.image_size, experience_run(experience)
+    started = with_stems(stage_1).backbone
+    if started == started.untrained:
+        return build_backbone(_encoder_architecture(recipe), size, "encoder.backbone")
+    try:
+        return build_backbone(started, size)
+    except SettingError as error:
+        raise UserError(
+            f"encoder.takeover: {recipe.encoder.takeover} needs the pretrained weights that {run.folder} started from, "
+            f"which cannot be loaded ({error}): restore them, or set as_is"
+        ) from None
 
 
 def _check_takeover(settings: EncoderSettings) -> None:
