@@ -59,6 +59,28 @@ def test_the_losses_are_those_of_pytorch() -> None:
     assert torch.equal(task_loss(z, values, task="regression"), torch.nn.MSELoss()(z, values))
 
 
+@pytest.mark.parametrize("task", ["classification", *OTHERS])
+def test_mixtures_and_disagreements_of_rounded_outputs_are_not_rounded_again(task: Task) -> None:
+    """As the loss of a plain network, which autocast computes in float32, so that arms differ in no rounding."""
+    z_n, z_e = (z.bfloat16() for z in answers())
+    log_odds = torch.tensor([[0.3]]).logit()
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed, apart = mix_probabilities(z_n, z_e, log_odds, task), disagreement(z_n, z_e, task)
+    assert torch.equal(mixed, mix_probabilities(z_n.float(), z_e.float(), log_odds, task))
+    assert torch.equal(apart, disagreement(z_n.float(), z_e.float(), task))
+    assert mix_probabilities(z_n.double(), z_e.double(), log_odds.double(), task).dtype == torch.float64
+
+
+@pytest.mark.parametrize("mix", ["probabilities", "logits"])
+@pytest.mark.parametrize("granularity", ["scalar", "per_sample"])
+def test_regulated_outputs_are_in_float32_in_mixed_precision(mix: str, granularity: str) -> None:
+    model = classifier("classification", mix=mix, granularity=granularity)
+    with torch.autocast("cpu", torch.bfloat16):
+        response = model.respond(torch.randn(2, 3, 8, 8))
+    assert response.non_emotional.dtype == torch.bfloat16
+    assert response.logits.dtype == present(response.lam).dtype == torch.float32
+
+
 def test_disagreement_of_several_labels_is_that_of_their_distributions() -> None:
     z_n, z_e = answers()
     n, e = Bernoulli(logits=z_n), Bernoulli(logits=z_e)

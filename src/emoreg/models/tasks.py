@@ -10,7 +10,7 @@ With K outputs z per image:
 
 from __future__ import annotations
 
-from torch import Tensor, logaddexp, promote_types
+from torch import Tensor, float32, logaddexp, promote_types
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, kl_div, logsigmoid, mse_loss
 
 from emoreg.config.schema import Task
@@ -21,8 +21,8 @@ def mix_probabilities(
 ) -> Tensor:
     """Return outputs z (B, K) with the probabilities (1 - λ) · p(z_n) + λ · p(z_e).
 
-    Computed in log space, so that no λ or probability is rounded to 0 or 1. For a regression, z is the mean of the
-    mixture, (1 - λ) · z_n + λ · z_e.
+    Computed in log space, so that no λ or probability is rounded to 0 or 1, and at least in float32, as the loss of a
+    plain network is in mixed precision. For a regression, z is the mean of the mixture, (1 - λ) · z_n + λ · z_e.
 
     Args:
         non_emotional: z_n (B, K).
@@ -31,6 +31,7 @@ def mix_probabilities(
             1; the softmax of z renormalises them.
         task: what the outputs are.
     """
+    non_emotional, emotional, log_odds = map(_unrounded, (non_emotional, emotional, log_odds))
     if task == "regression":
         lam = log_odds.sigmoid()
         return (1 - lam) * non_emotional + lam * emotional
@@ -71,13 +72,14 @@ def disagreement(non_emotional: Tensor, emotional: Tensor, task: Task = "classif
 
     The loss of deep mutual learning (Zhang et al. 2018), which distils each branch into the other during training. In
     a multilabel task it is averaged over labels too. In a regression the outputs are the means of Gaussians with
-    variance 1/2, so that D, like the loss, is a squared error.
+    variance 1/2, so that D, like the loss, is a squared error. Computed at least in float32, as the loss.
 
     Args:
         non_emotional: z_n (B, K).
         emotional: z_e (B, K).
         task: what the outputs are.
     """
+    non_emotional, emotional = _unrounded(non_emotional), _unrounded(emotional)
     if task == "regression":
         return mse_loss(non_emotional, emotional.detach()) + mse_loss(emotional, non_emotional.detach())
     if task == "multilabel":
@@ -92,3 +94,8 @@ def _binary_kl(output: Tensor, target: Tensor) -> Tensor:
     present = target.sigmoid() * (logsigmoid(target) - logsigmoid(output))
     absent = (-target).sigmoid() * (logsigmoid(-target) - logsigmoid(-output))
     return (present + absent).mean()
+
+
+def _unrounded(values: Tensor) -> Tensor:
+    """Convert to float32 at least: in autocast on CPUs, `log_softmax` stays in bfloat16."""
+    return values.to(promote_types(values.dtype, float32))
