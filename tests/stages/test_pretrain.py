@@ -21,7 +21,7 @@ from emoreg.data.stimuli.emotion import VALENCE_AROUSAL, EmotionSpace
 from emoreg.errors import Diverged, UserError
 from emoreg.runs.run import Run, start_run
 from emoreg.runtime.progress import Progress
-from emoreg.stages.affective_heads import affective_loss, affective_metrics
+from emoreg.stages.affective_heads import affective_loss, affective_metrics, image_losses
 from emoreg.stages.classify import train
 from emoreg.stages.pretrain import AffectiveModel, encoder_architecture, load_encoder, pretrain
 from refusing import refusal
@@ -67,14 +67,23 @@ def test_loss_of_dimensions_is_the_mean_squared_error() -> None:
     assert affective_loss(outputs, labels, VALENCE_AROUSAL).item() == pytest.approx((0.25 + 1 + 1 + 0) / 4)
 
 
-@pytest.mark.parametrize(
-    ("space", "labels"),
-    [
-        (CATEGORY, torch.tensor([0, 2])),
-        (VOTES, torch.tensor([[6.0, 3.0, 1.0], [0.0, 5.0, 5.0]])),
-        (EmotionSpace("dimensions", ("valence", "arousal", "dominance")), torch.tensor([[0.1, -1, 1], [0, 0.5, 0]])),
-    ],
-)
+LABELLED = [
+    (CATEGORY, torch.tensor([0, 2])),
+    (VOTES, torch.tensor([[6.0, 3.0, 1.0], [0.0, 5.0, 5.0]])),
+    (EmotionSpace("dimensions", ("valence", "arousal", "dominance")), torch.tensor([[0.1, -1, 1], [0, 0.5, 0]])),
+]
+
+
+@pytest.mark.parametrize(("space", "labels"), LABELLED)
+def test_the_loss_of_rounded_outputs_is_not_rounded_again(space: EmotionSpace, labels: Tensor) -> None:
+    outputs = torch.tensor([[1.0, 0.3, -0.2], [0.1, 2.0, 0.7]]).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, each = affective_loss(outputs, labels, space), image_losses(outputs, labels, space)
+    assert torch.equal(loss, affective_loss(outputs.float(), labels, space))
+    assert torch.equal(each, image_losses(outputs.float(), labels, space))
+
+
+@pytest.mark.parametrize(("space", "labels"), LABELLED)
 def test_gradients_reach_encoder_and_head(space: EmotionSpace, labels: Tensor) -> None:
     torch.manual_seed(0)
     model = AffectiveModel(TinyBackbone(), 3)

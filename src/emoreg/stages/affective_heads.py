@@ -62,7 +62,7 @@ def affective_loss(outputs: Tensor, labels: Tensor, space: EmotionSpace) -> Tens
         return F.cross_entropy(outputs, labels)
     if space.kind == "votes":
         shares = labels / labels.sum(dim=1, keepdim=True)
-        return F.kl_div(outputs.log_softmax(dim=1), shares, reduction="batchmean")
+        return F.kl_div(outputs.float().log_softmax(dim=1), shares, reduction="batchmean")
     return F.mse_loss(outputs.float(), labels)
 
 
@@ -72,7 +72,7 @@ def image_losses(outputs: Tensor, labels: Tensor, space: EmotionSpace) -> Tensor
         return F.cross_entropy(outputs, labels, reduction="none")
     if space.kind == "votes":
         shares = labels / labels.sum(dim=1, keepdim=True)
-        return F.kl_div(outputs.log_softmax(dim=1), shares, reduction="none").sum(dim=1)
+        return F.kl_div(outputs.float().log_softmax(dim=1), shares, reduction="none").sum(dim=1)
     return F.mse_loss(outputs.float(), labels, reduction="none").mean(dim=1)
 
 
