@@ -28,15 +28,18 @@ from emoreg.config.schema import BackboneSettings, EncoderSettings, RegulationSe
 from emoreg.errors import Diverged, UserError
 from emoreg.inference.load import load_run
 from emoreg.models.regulation import RegulatedClassifier
+from emoreg.runs.inputs import Inputs
 from emoreg.runs.run import (
     CHECKPOINT,
     DIVERGED,
     ENVIRONMENT,
+    EVENTS,
     FINAL,
     INPUTS,
     METRICS,
     RECIPE,
     SEEN,
+    TRACKED,
     WEIGHTS,
     Run,
     claim_run,
@@ -398,6 +401,22 @@ def test_a_run_whose_first_start_failed_is_corrected(tmp_path: Path, stage2: Tra
     (tmp_path / "run" / f".{RECIPE}.123.part").touch()
     other = dataclasses.replace(stage2, seed=3)
     assert start_run(tmp_path / "run", other).recipe == other == Run(tmp_path / "run").recipe
+
+
+@pytest.mark.parametrize("what", ["the same", "another recipe", "other inputs"])
+def test_a_first_start_that_failed_leaves_nothing_to_another_run(
+    what: str, tmp_path: Path, stage2: TrainRecipe
+) -> None:
+    run = start_run(tmp_path / "run", stage2, Inputs(experience="0" * 64))
+    run.record_session({"device": "cpu"})
+    for name in (SEEN, TRACKED, "notes.txt"):
+        (run.folder / name).write_text("{}")
+    (run.folder / EVENTS).mkdir()
+    recipe = dataclasses.replace(stage2, seed=3) if what == "another recipe" else stage2
+    again = start_run(run.folder, recipe, Inputs(experience=("1" if what == "other inputs" else "0") * 64))
+    left = {SEEN, TRACKED, ENVIRONMENT, EVENTS} if what == "the same" else set()
+    assert {path.name for path in run.folder.iterdir()} == {RECIPE, INPUTS, "notes.txt"} | left
+    assert len(again.environment) == (what == "the same")
 
 
 @pytest.mark.parametrize("first", [1, 2])

@@ -18,8 +18,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 import emoreg.runs.trackers
+import emoreg.training.captured_step
 from emoreg.config.read_recipe import differences
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import StimuliSettings
@@ -193,6 +195,21 @@ def test_a_run_that_diverges_is_marked_as_failed_and_one_that_is_stopped_is_not(
         track([{"epoch": 1}])
         raise error
     assert fake.failures == failures and not fake.finals
+
+
+def test_a_run_that_fails_before_its_first_epoch_is_done_leaves_no_record(
+    stage2: TrainRecipe, tmp_path: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(emoreg.training.captured_step, "train_step", fail)
+        assert "out of memory" in refusal(lambda: train(tracked_by(stage2, "mlflow"), tmp_path / "run"))
+    assert not fake.opened and not (tmp_path / "run").exists()
+    other = tracked_by(dataclasses.replace(stage2, seed=3), "mlflow")
+    assert len(train(other, tmp_path / "run", progress=Told()).environment) == 1
+    assert fake.opened == [(None, 0)]
 
 
 def test_an_unreachable_tracker_is_reported_once_and_changes_nothing(

@@ -19,20 +19,20 @@ from emoreg.runs.run import (
     CONFUSION_TABLE,
     DIVERGED,
     ENVIRONMENT,
+    EVENTS,
     FINAL,
     INPUTS,
     METRICS,
     RECIPE,
     SEEN,
+    TRACKED,
     WEIGHTS,
     Run,
 )
-from emoreg.runs.tracker_clients import EVENTS
-from emoreg.runs.trackers import RECORD
 from emoreg.runtime.lock import FolderInUse, hold, is_trace
 
 FILES = (
-    *(RECIPE, INPUTS, ENVIRONMENT, SEEN, METRICS, CHECKPOINT, WEIGHTS, FINAL, DIVERGED, RECORD, EVENTS),
+    *(RECIPE, INPUTS, ENVIRONMENT, SEEN, METRICS, CHECKPOINT, WEIGHTS, FINAL, DIVERGED, TRACKED, EVENTS),
     *(CONFUSION_TABLE, CONFUSION_PICTURE, CALIBRATION),  # written by `emoreg train` and `emoreg calibrate`
     # W&B's offline files; a copy of the stage-1 run for predict; suite scores; the page of `emoreg explain`
     *("wandb", "experience", "suites", "explain"),

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import io
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 RECIPE, ENVIRONMENT, METRICS = "recipe.yaml", "environment.json", "metrics.csv"
 CHECKPOINT, WEIGHTS, FINAL, DIVERGED = "checkpoint.pt", "model.safetensors", "final.json", "diverged.json"
 SEEN, INPUTS = "seen.bin", "inputs.json"
+EVENTS = "tensorboard"  # a folder
+TRACKED = "trackers.json"  # by tracker and place, the id of the run there and its number of rows
 EXPORT_CONFIG = "config.json"  # exists in every export, and in no run
 CONFUSION_TABLE, CONFUSION_PICTURE = "confusion.csv", "confusion.png"
 CALIBRATION = "calibration.json"
@@ -307,7 +310,8 @@ def start_run(folder: Path | str, recipe: Recipe, inputs: Inputs | None = None) 
         if not started.has_ended and not (started.folder / INPUTS).exists():  # started by an earlier emoreg
             _write_inputs(started, inputs)
         return started
-    run.write(RECIPE, recipe_yaml(recipe).encode())  # replaces the recipe of a run whose first start failed
+    _drop_first_start(run, recipe, inputs)
+    run.write(RECIPE, recipe_yaml(recipe).encode())
     _write_inputs(run, inputs)
     return Run(run.folder)
 
@@ -342,6 +346,19 @@ def find_started_run(folder: Path, recipe: Recipe, inputs: Inputs) -> Run | None
             "started with, choose another folder, or delete that one"
         )
     return run if run.has_begun else None
+
+
+def _drop_first_start(run: Run, recipe: Recipe, inputs: Inputs) -> None:
+    """Delete the records of a run that has not begun if its recipe or inputs were others: they describe another run."""
+    if not (run.folder / RECIPE).exists():
+        return
+    with contextlib.suppress(UserError):  # of damaged records
+        if not any(changes(run.recipe, recipe, run.inputs, inputs)):
+            return
+    for name in (ENVIRONMENT, SEEN, METRICS, TRACKED):
+        with run._writing(name) as path:
+            path.unlink(missing_ok=True)
+    shutil.rmtree(run.folder / EVENTS, ignore_errors=True)
 
 
 def _write_inputs(run: Run, inputs: Inputs) -> None:

@@ -13,10 +13,9 @@ from typing import Any, Protocol
 
 from emoreg.config.training import TrackerName
 from emoreg.errors import UserError
-from emoreg.runs.run import Run
+from emoreg.runs.run import EVENTS, Run
 from emoreg.runtime.optional import import_fabric, is_installed
 
-EVENTS = "tensorboard"  # in the run folder
 PROJECT = "emoreg"  # default name of MLflow's experiment and W&B's project
 EVENT_FILES = "events.out.tfevents.*"
 FLUSHED = 30.0  # seconds that W&B may take at the end to send its buffer

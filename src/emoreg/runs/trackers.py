@@ -22,7 +22,7 @@ from emoreg.config.recipe import Recipe, resolved
 from emoreg.config.training import TrackerName
 from emoreg.errors import Diverged, UserError, shortened
 from emoreg.runs.published import published
-from emoreg.runs.run import Run
+from emoreg.runs.run import TRACKED, Run
 from emoreg.runs.tracker_clients import (
     Row,
     Tracker,
@@ -36,7 +36,6 @@ from emoreg.runtime.lock import FolderInUse, hold
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import write_json
 
-RECORD = "trackers.json"  # in the run folder: by tracker and place, the id of the run there and its number of rows
 PAUSE = 120.0  # seconds without another attempt after a failure, since each attempt waits for a timeout
 SLOW, SHARE = 0.5, 20  # after a request of more than SLOW seconds, wait SHARE times as long
 Track = Callable[[Sequence[Row]], None]
@@ -174,7 +173,7 @@ class Trackers:
         others = [entry for entry in self.record.get(name, []) if entry.get("where") not in (place, None)]
         entry = {"where": place, "run": tracker.id, "rows": tracker.sent, "finished": is_finished}
         self.record[name] = [*others, entry]
-        write_json(self.run.folder / RECORD, self.record)
+        write_json(self.run.folder / TRACKED, self.record)
 
     def _report_failure(self, name: str, error: Exception) -> None:
         """Print the first of consecutive failures, and note the time of each."""
@@ -204,7 +203,8 @@ def tracked(run: Run, recipe: Recipe, progress: Progress) -> Iterator[Track]:
     with contextlib.closing(Trackers(run, recipe, progress)) as trackers:
 
         def track(rows: Sequence[Row]) -> None:
-            trackers.update(rows)
+            if rows:  # before the first, a start that fails leaves nothing behind
+                trackers.update(rows)
 
         try:
             yield track
@@ -258,7 +258,7 @@ def send_all_later(finished: Sequence[tuple[Run, Recipe]], progress: Progress) -
 
 def _read_record(run: Run) -> dict[str, list[dict[str, Any]]]:
     try:
-        record = json.loads((run.folder / RECORD).read_text())
+        record = json.loads((run.folder / TRACKED).read_text())
         # Earlier versions recorded a single place, without naming it.
         places = {name: [known] if isinstance(known, dict) else known for name, known in record.items()}
         return {name: [dict(place) for place in known] for name, known in places.items()}
