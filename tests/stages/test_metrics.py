@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import hashlib
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,12 @@ from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import BackboneSettings
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
+from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.models.regulation import RegulatedClassifier, Response
+from emoreg.stages.affective_heads import Head, measure_heads
 from emoreg.stages.classifier import build_classifier
 from emoreg.stages.metrics import calibration_error, count_flops, measure, reliability
+from emoreg.stages.pretext import measure_rotation
 from emoreg.training.fabric import make_fabric
 from tiny_backbone import TinyBackbone
 
@@ -154,3 +158,53 @@ def test_attention_counts_too(stage2: TrainRecipe) -> None:
     products = 16 * 3 * 8 * 8 * width + width * 10  # patches and head
     products += blocks * (4 * tokens * width * width + 2 * tokens * tokens * width + 2 * tokens * width * hidden)
     assert count_flops(model, 32, make_fabric(stage2.training)) == 2 * products
+
+
+def images_of(size: int, count: int) -> ImageSet:
+    draw = np.random.default_rng(0)
+    pixels, labels = draw.integers(0, 256, (count, size, size, 3), np.uint8), np.arange(count) % 3
+    table = Table("noise", pixels, labels)
+    return ImageSet(table, size, torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(labels))
+
+
+class Recording(TinyBackbone):
+    """Records the sizes of batches; more than `most` images do not fit into memory."""
+
+    def __init__(self, most: int = 10_000) -> None:
+        super().__init__()
+        self.most, self.seen = most, list[int]()
+
+    def forward(self, images: Tensor) -> Tensor:
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        self.seen.append(len(images))
+        return super().forward(images)
+
+
+def test_large_images_are_scored_a_few_at_a_time() -> None:
+    fabric, backbone = make_fabric(dataclasses.replace(TrainRecipe().training, device="cpu")), Recording()
+    classifier = RegulatedClassifier(backbone, None, 3, mode="none")
+    measure(classifier, images_of(256, 70), fabric)
+    assert backbone.seen == [32, 32, 6]
+
+
+def test_what_does_not_fit_into_memory_is_scored_in_halves_with_the_same_metrics() -> None:
+    fabric = make_fabric(dataclasses.replace(TrainRecipe().training, device="cpu"))
+    torch.manual_seed(0)
+    backbone = Recording()
+    classifier, images = RegulatedClassifier(backbone, None, 3, mode="none"), images_of(8, 50)
+    turning = nn.Sequential(backbone, nn.Linear(6, 4))
+    head = Head("noise", EmotionSpace("category", ("a", "b", "c")), 0, 3)
+    scores: tuple[Callable[[], Any], ...] = (
+        lambda: measure(classifier, images, fabric, each_image=True),
+        lambda: measure_heads(classifier, [images], [head], [1], fabric),
+        lambda: measure_rotation(turning, [images], fabric),
+    )
+    for score, passes in zip(scores, (1, 1, 4), strict=True):
+        backbone.most = 10_000
+        whole = score()
+        backbone.most, backbone.seen = 7, []
+        again = score()
+        assert again.keys() == whole.keys() and again["accuracy"] == whole["accuracy"]
+        assert again["loss"] == pytest.approx(whole["loss"], rel=1e-5)
+        assert backbone.seen == [number for number in [6, 6, 6, 7] * 2 for _ in range(passes)]

@@ -314,6 +314,16 @@ def test_a_training_that_is_stopped_after_it_diverged_keeps_the_last_good_epoch(
     assert saved is not None and len(saved["rows"]) == 1 and saved["begun"] is None
 
 
+def test_only_a_step_that_runs_out_of_memory_is_answered_with_a_smaller_batch(tmp_path: Path) -> None:
+    def fail(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(UserError, match="out of memory on cpu in a training step: set training"):
+        fit_in(tmp_path / "step", tiny_model(), recipe(), loss_of=fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        fit_in(tmp_path / "score", tiny_model(), recipe(), score=fail)
+
+
 def test_a_checkpoint_of_another_model_is_refused_in_one_line(tmp_path: Path) -> None:
     fit_in(tmp_path / "run", tiny_model(), recipe())
     wider = nn.Sequential(TinyBackbone(7), nn.Linear(7, K))

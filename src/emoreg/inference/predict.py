@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
@@ -33,6 +34,7 @@ from emoreg.models.folding import with_folded
 from emoreg.models.regulation import RegulatedClassifier, Response
 from emoreg.models.tasks import mix_probabilities
 from emoreg.runs.run import Run
+from emoreg.runtime.out_of_memory import in_halves
 from emoreg.runtime.progress import Progress
 from emoreg.stages.affective_heads import Head
 from emoreg.training.fabric import make_fabric, place, scoring_settings
@@ -185,7 +187,8 @@ def _predict(
     must_fold = fabric.device.type == "cpu" and len(images) >= FOLDED_FROM  # not measured on a GPU
 
     @torch.inference_mode()
-    def predict_batch(batch: _Batch) -> list[Prediction]:
+    def predict_batch(batch: _Batch, part: slice) -> list[Prediction]:
+        batch = batch.part(part)
         with fabric.autocast():
             pixels, felt = normalise(batch.pixels.to(fabric.device)), None
             response = model.respond(pixels)
@@ -202,22 +205,8 @@ def _predict(
             if must_fold:
                 model, reader = _folded(model, reader, batch)
                 must_fold = False
-            predictions = _halve_if_needed(predict_batch, batch, fabric.device)
-        yield from predictions
-
-
-def _halve_if_needed(
-    predict_batch: Callable[[_Batch], list[Prediction]], batch: _Batch, device: torch.device
-) -> list[Prediction]:
-    """Predict a batch; in halves if it does not fit into the memory of the device."""
-    try:
-        return predict_batch(batch)
-    except torch.OutOfMemoryError:
-        half = len(batch.rows) // 2
-        if not half:
-            raise UserError(f"{device} has too little memory for one image; use --device cpu") from None
-    parts = batch.part(slice(half)), batch.part(slice(half, None))
-    return [prediction for part in parts for prediction in _halve_if_needed(predict_batch, part, device)]
+            parts = in_halves(partial(predict_batch, batch), slice(0, len(batch.rows)), fabric.device)
+        yield from itertools.chain.from_iterable(parts)
 
 
 @dataclass(frozen=True)

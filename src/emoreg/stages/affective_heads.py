@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emoreg.data.images.batches import evaluation_batches
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.stimuli.emotion import EmotionSpace
+from emoreg.stages.outputs import outputs_in_order
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -148,8 +148,8 @@ def concordance(outputs: Tensor, labels: Tensor) -> Tensor:
 def _measure_head(model: nn.Module, images: ImageSet, head: Head, fabric: Fabric) -> dict[str, float]:
     """`affective_metrics` of one head on all images of its set."""
     model.eval()
-    with fabric.autocast():
-        pairs = [(model(batch)[:, head.outputs].float(), labels) for batch, labels in evaluation_batches(images)]
+    parts = outputs_in_order(images, fabric, lambda batch: model(batch)[:, head.outputs].float())
+    pairs = [(outputs, truth) for _, truth, outputs in parts]
     values, labels = (torch.cat(part) for part in zip(*pairs, strict=True))
     return affective_metrics(values, labels, head.space)
 

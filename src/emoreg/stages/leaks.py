@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from emoreg.config.schema import Fit
 from emoreg.data.fingerprint import checksums_of_pixels
 from emoreg.data.given import lines_on_shared
+from emoreg.data.images.batches import evaluation_batch_size
 from emoreg.data.images.files import MAX_ENTRIES
 from emoreg.data.images.image_set import ImageSet, load_images
 from emoreg.data.images.packed import PackedImages
@@ -53,7 +54,7 @@ def checksums(images: ImageSet, progress: Progress) -> NDArray[np.uint64]:
     """
     parts: list[NDArray[np.uint64]] = []
     with progress.task(f"checksums of {images.table.name}", len(images), "images") as advance:
-        for pixels, _, _ in images.batches(torch.arange(len(images)), 512):
+        for pixels, _, _ in images.batches(torch.arange(len(images)), evaluation_batch_size(images.image_size)):
             parts.append(checksums_of_pixels(pixels.permute(0, 2, 3, 1).cpu().contiguous().numpy()))
             advance(len(pixels))
     return np.concatenate(parts)

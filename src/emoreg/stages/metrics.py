@@ -14,17 +14,16 @@ from torch.nn import functional as F
 
 from emoreg.config.outcomes import OUTCOMES
 from emoreg.config.schema import Task
-from emoreg.data.images.augment import normalise
 from emoreg.data.images.image_set import ImageSet
 from emoreg.models.features import forward_flops
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.stages.confusion import MAX_KEPT, TOP, class_metrics, confusion_matrix, per_class_accuracy, top_accuracy
+from emoreg.stages.outputs import outputs_in_order
 from emoreg.stages.task_metrics import label_metrics, value_metrics
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-BATCH = 512  # images at a time
 CHECKSUM_BYTES = 16
 BINS = 15  # of confidence, as Guo et al. 2017, "On calibration of modern neural networks"
 
@@ -59,15 +58,12 @@ def measure(
         runs can be compared image by image if and only if their checksums are equal.
     """
     classifier.eval()
-    rows = torch.arange(len(images)) if rows is None else rows
     has_classes, outcome = classifier.task == "classification", OUTCOMES[classifier.task].name
     logits, labels, lams = [], [], []
     # For each response whether it is right, or its outputs. Logits of many classes would fill the memory.
     responses: dict[str, list[Tensor]] = {outcome: [], f"{outcome}_non_emotional": [], f"{outcome}_emotional": []}
     checksum = hashlib.blake2b(digest_size=CHECKSUM_BYTES)
-    for pixels, truth, _ in images.batches(rows, BATCH):
-        with fabric.autocast():
-            response = classifier.respond(normalise(pixels))
+    for pixels, truth, response in outputs_in_order(images, fabric, classifier.respond, rows):
         logits.append(response.logits.float())
         labels.append(truth)
         if response.emotional is not None and response.lam is not None:
@@ -78,7 +74,7 @@ def measure(
         if each_image:
             checksum.update(pixels.permute(0, 2, 3, 1).cpu().numpy().tobytes())
     z, y = torch.cat(logits).cpu(), torch.cat(labels).cpu()
-    metrics = _task_metrics(classifier.task, z, y, names) | {"images": len(rows)}
+    metrics = _task_metrics(classifier.task, z, y, names) | {"images": len(y)}
     if lams:
         for name, parts in responses.items():
             alone = torch.cat(parts).cpu()

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from emoreg.config.augment import AugmentSettings
 from emoreg.config.schema import Pretext
-from emoreg.data.images.batches import Batch, evaluation_batches
+from emoreg.data.images.batches import Batch, evaluation_batch_size
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.stimuli.stimulus_set import Labels
@@ -29,6 +29,7 @@ from emoreg.errors import SettingError
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import generator
 from emoreg.stages.affective_heads import Head, affective_loss, image_losses, joint_loss, measure_heads
+from emoreg.stages.outputs import outputs_in_order
 from emoreg.stages.stimulus_mixture import SplitStimuli
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ def labelled_by_appearance(images: ImageSet, progress: Progress) -> ImageSet:
     """
     parts = []
     with progress.task(f"colours of {images.table.name}", len(images), "images") as advance:
-        for pixels, _, _ in images.batches(torch.arange(len(images)), 512):
+        for pixels, _, _ in images.batches(torch.arange(len(images)), evaluation_batch_size(images.image_size)):
             parts.append(appearance(pixels))
             advance(len(pixels))
     labels = torch.cat(parts)
@@ -302,15 +303,18 @@ def measure_rotation(model: nn.Module, sets: Sequence[ImageSet | None], fabric: 
     Returns:
         None if there are no images at all.
     """
+
+    def all_turns(batch: Tensor) -> list[Tensor]:
+        turns = torch.arange(len(TURNS), device=batch.device)
+        return [model(turned_by(batch, turn.expand(len(batch)))).float() for turn in turns]
+
     model.eval()
     loss, hits, count = 0.0, 0, 0
     for images in (images for images in sets if images is not None):
-        for batch, _ in evaluation_batches(images):
-            for turn in range(len(TURNS)):
-                truth = torch.full((len(batch),), turn, device=batch.device)
-                with fabric.autocast():
-                    outputs = model(turned_by(batch, truth)).float()
+        for _, _, of_turns in outputs_in_order(images, fabric, all_turns):
+            for turn, outputs in enumerate(of_turns):
+                truth = torch.full((len(outputs),), turn, device=outputs.device)
                 loss += F.cross_entropy(outputs, truth, reduction="sum").item()
                 hits += int((outputs.argmax(dim=1) == truth).sum())
-                count += len(batch)
+                count += len(outputs)
     return {"loss": loss / count, "accuracy": hits / count} if count else None

@@ -15,6 +15,7 @@ from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import name_image
 from emoreg.errors import Diverged, SettingError, UserError, shortened
 from emoreg.runs.readers import non_finite
+from emoreg.runtime.out_of_memory import is_out_of_memory
 from emoreg.runtime.quiet_libraries import errors_only
 from emoreg.training.step import Objective
 
@@ -130,7 +131,7 @@ def explain_out_of_memory(training: TrainingSettings) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         size, parts = training.batch_size, 2 * training.accumulate
         hint = f"training.batch_size to {size // 2} (now {size})"
@@ -139,8 +140,3 @@ def explain_out_of_memory(training: TrainingSettings) -> Iterator[None]:
         else:
             hint = f"set {hint}" if size > 1 else "choose a smaller network"
         raise UserError(f"out of memory on {training.device} in a training step: {hint}") from None
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    # PyTorch has an exception for accelerators only; its CPU allocator raises a plain RuntimeError with this message.
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)

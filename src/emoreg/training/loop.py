@@ -77,30 +77,33 @@ def fit(
         progress.say(f"{run.folder.name}: steps are not captured as CUDA graphs: {state.uncaptured}")
     if recipe.optimizer.lr_per_batch is not None:
         progress.detail(f"{run.folder.name}: {recipe.optimizer.describe_lr(training.batch_size)}")
-    task = progress.task(f"train {run.folder.name}", all_steps, "steps", history.steps_done(steps))
-    with task as advance, deferred() as is_asked_to_stop, explain_out_of_memory(training):
+    with (
+        progress.task(f"train {run.folder.name}", all_steps, "steps", history.steps_done(steps)) as advance,
+        deferred() as is_asked_to_stop,
+    ):
         for epoch in range(len(history.rows), training.epochs):
             current = history.begin_epoch(seed, steps, fabric.device, processes.rank)
             state.loss_module.train()
             start = time.perf_counter() - current.seconds
             batches = partial(training_batches, images, training.batch_size, recipe.augment, seed, epoch, mixture)
-            for batch in batches(done=current.steps, part=processes.share):
-                if objective.prepare is not None:
-                    objective.prepare((epoch * steps + current.steps) / all_steps, state.optimizer.optimizer)
-                size = progressive_size(images.image_size, training, epoch + current.steps / steps)
-                watch = observe if context.is_leader and current.steps + 1 == steps else None
-                resized = batch._replace(images=resize(batch.images, size))
-                current.losses[current.steps] = step(resized, watch)
-                current.steps += 1
-                advance(1)
-                stops = processes.any(is_asked_to_stop()) and current.steps < steps
-                if is_on_cpu or stops or current.steps == steps:  # on a GPU, reading a loss waits for the step
-                    check_losses(current.losses[: current.steps], batches, images, epoch)
-                if stops:
-                    check_weights(state.kept, f"step {current.steps} of epoch {epoch + 1}")
-                    current.seconds = time.perf_counter() - start
-                    save(context, state, history, current)
-                    raise Stopped
+            with explain_out_of_memory(training):  # not around the score, to which its advice does not apply
+                for batch in batches(done=current.steps, part=processes.share):
+                    if objective.prepare is not None:
+                        objective.prepare((epoch * steps + current.steps) / all_steps, state.optimizer.optimizer)
+                    size = progressive_size(images.image_size, training, epoch + current.steps / steps)
+                    watch = observe if context.is_leader and current.steps + 1 == steps else None
+                    resized = batch._replace(images=resize(batch.images, size))
+                    current.losses[current.steps] = step(resized, watch)
+                    current.steps += 1
+                    advance(1)
+                    stops = processes.any(is_asked_to_stop()) and current.steps < steps
+                    if is_on_cpu or stops or current.steps == steps:  # on a GPU, reading a loss waits for the step
+                        check_losses(current.losses[: current.steps], batches, images, epoch)
+                    if stops:
+                        check_weights(state.kept, f"step {current.steps} of epoch {epoch + 1}")
+                        current.seconds = time.perf_counter() - start
+                        save(context, state, history, current)
+                        raise Stopped
             check_weights(state.kept, f"epoch {epoch + 1}")
             seconds = time.perf_counter() - start
             row = {

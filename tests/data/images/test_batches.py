@@ -12,6 +12,7 @@ from emoreg.data.images.augment import normalise
 from emoreg.data.images.batches import (
     SetQuota,
     epoch_quotas,
+    evaluation_batch_size,
     evaluation_batches,
     mixed_order,
     steps_per_epoch,
@@ -256,3 +257,8 @@ def test_evaluation_sees_all_images_in_order(images: ImageSet) -> None:
     batches = list(evaluation_batches(images, 16))
     assert torch.cat([y for _, y in batches]).tolist() == list(range(50))
     assert_close(torch.cat([x for x, _ in batches]), normalise(pixels_of(images)))
+
+
+def test_batches_without_gradients_have_at_most_the_pixels_of_512_small_images() -> None:
+    sizes = {8: 512, 32: 512, 64: 512, 96: 227, 128: 128, 224: 41, 512: 8, 1024: 8, 4096: 8}
+    assert {size: evaluation_batch_size(size) for size in sizes} == sizes

@@ -163,18 +163,33 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
     return max(count // batch_size, 1)
 
 
+def evaluation_batch_size(image_size: int) -> int:
+    """Images at a time where no gradients are needed: as many as have the pixels of 512 images at 64; at least 8.
+
+    Small images come 512 at a time. The last digits of results depend on this number, so it depends on nothing else.
+    """
+    return min(max(512 * 64**2 // image_size**2, 8), 512)
+
+
 def view_batches(
-    images: ImageSet, augment: AugmentSettings, seed: int, view: int, batch_size: int = 512
+    images: ImageSet, augment: AugmentSettings, seed: int, view: int, batch_size: int | None = None
 ) -> Iterator[Batch]:
-    """Yield all images in order, with augmentation that depends only on (seed, view) and without mixing."""
+    """Yield all images in order, with augmentation that depends only on (seed, view) and without mixing.
+
+    `batch_size` is by default `evaluation_batch_size`.
+    """
     order = torch.arange(len(images))
     change = draw_changes(images, order, augment, seed, ("view", view), generator(seed, "view", view))
-    for pixels, labels, rows in images.batches(order, batch_size):
+    for pixels, labels, rows in images.batches(order, batch_size or evaluation_batch_size(images.image_size)):
         part = slice(int(rows[0]), int(rows[0]) + len(rows))
         yield Batch(change(pixels, part), labels, rows)
 
 
-def evaluation_batches(images: ImageSet, batch_size: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield all images in order, without augmentation: normalised float32 (B, 3, S, S), and labels."""
+def evaluation_batches(images: ImageSet, batch_size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield all images in order, without augmentation: normalised float32 (B, 3, S, S), and labels.
+
+    `batch_size` is by default `evaluation_batch_size`.
+    """
+    batch_size = batch_size or evaluation_batch_size(images.image_size)
     for pixels, labels, _ in images.batches(torch.arange(len(images)), batch_size):
         yield normalise(pixels), labels

@@ -1,0 +1,45 @@
+"""What to do when the memory of a device or of the machine does not suffice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from emoreg.errors import UserError
+
+T = TypeVar("T")
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error of PyTorch says that a device or the machine is out of memory."""
+    # PyTorch has an exception for accelerators only; its CPU allocator raises a plain RuntimeError with this message.
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
+def in_halves(compute: Callable[[slice], T], batch: slice, device: torch.device) -> list[T]:
+    """Compute something for a batch of images, in halves of halves if it does not fit into memory.
+
+    Args:
+        compute: maps a part of the images to its result.
+        batch: all of the images, such as slice(0, B).
+        device: where it is computed; for the error.
+
+    Returns:
+        The results of the parts, in order; one if the batch fits.
+
+    Raises:
+        UserError: one image alone does not fit.
+    """
+    try:
+        return [compute(batch)]
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        if batch.stop - batch.start == 1:
+            remedy = "" if device.type == "cpu" else "; choose the CPU as device"
+            raise UserError(f"{device} has too little memory for one image{remedy}") from None
+    middle = (batch.start + batch.stop) // 2  # outside of the handler, whose error keeps tensors
+    parts = slice(batch.start, middle), slice(middle, batch.stop)
+    return [result for part in parts for result in in_halves(compute, part, device)]

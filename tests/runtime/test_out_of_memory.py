@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from emoreg.runtime.out_of_memory import in_halves
+from refusing import refusal
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+@pytest.mark.parametrize("most", [1, 3, 7, 100])
+def test_a_batch_that_does_not_fit_is_computed_in_parts_and_in_order(most: int, error: RuntimeError) -> None:
+    tried: list[int] = []
+
+    def compute(part: slice) -> list[int]:
+        tried.append(part.stop - part.start)
+        if tried[-1] > most:
+            raise error
+        return list(range(100))[part]
+
+    parts = in_halves(compute, slice(20, 45), CPU)
+    assert [number for part in parts for number in part] == list(range(20, 45))
+    assert all(0 < len(part) <= most for part in parts) and tried[0] == 25
+
+
+def test_an_image_that_does_not_fit_alone_is_an_error_in_one_line() -> None:
+    def compute(part: slice) -> None:
+        raise torch.OutOfMemoryError
+
+    gpu = torch.device("cuda:0")
+    assert "cuda:0 has too little memory for one image; choose the CPU" in refusal(
+        lambda: in_halves(compute, slice(0, 5), gpu)
+    )
+    assert refusal(lambda: in_halves(compute, slice(0, 1), CPU)).endswith("for one image")
+
+
+def test_other_errors_are_left_alone() -> None:
+    def compute(part: slice) -> None:
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        in_halves(compute, slice(0, 4), CPU)
