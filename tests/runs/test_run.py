@@ -52,6 +52,7 @@ from emoreg.stages import classify
 from emoreg.stages import pretrain as stage_1
 from emoreg.stages.classify import train
 from emoreg.stages.pretrain import pretrain
+from narrow import present
 from refusing import refusal
 from tiny_backbone import TinyBackbone
 
@@ -479,6 +480,15 @@ def test_a_checkpoint_cut_short_anywhere_says_so(saved: Run) -> None:
     for length in [0, 1, 2, 3, 4, 10, *range(50, len(content), len(content) // 20), len(content) - 1]:
         path.write_bytes(content[:length])
         assert f"{path} is damaged" in refusal(saved.load_checkpoint), length
+
+
+def test_a_checkpoint_with_a_single_bit_changed_in_a_weight_says_so(saved: Run) -> None:
+    path = saved.folder / CHECKPOINT
+    content = bytearray(path.read_bytes())
+    weight = max(present(saved.load_checkpoint())["model"].values(), key=torch.numel)
+    content[content.index(weight.numpy().tobytes()) + 1] ^= 1
+    path.write_bytes(content)
+    assert "is damaged" in refusal(saved.load_checkpoint) and "checksum" in refusal(saved.load_checkpoint)
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")

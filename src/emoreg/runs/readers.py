@@ -170,15 +170,17 @@ def _refuse_later_format(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _require_stored_zip(path: Path) -> None:
-    """Raise ValueError for files that torch.save does not write today: older formats and compressed zips."""
+    """Raise ValueError for files that torch.save does not write today: older formats, compressed or damaged zips."""
     require_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            is_stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("compressed, which torch.save's files are not")
+            damaged = archive.testzip()  # torch.load does not compare checksums
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise ValueError(f"not a file of torch.save: {error}") from None
-    if not is_stored:
-        raise ValueError("compressed, which torch.save's files are not")
+    if damaged is not None:
+        raise ValueError(f"{shortened(damaged)} has another checksum than when it was written")
 
 
 def _is_valid(key: str, value: Any) -> bool:
