@@ -42,6 +42,7 @@ def test_many_looks_still_leave_something_for_the_last() -> None:
         ((4,), 1, (4,)),
         ((4,), 8, ()),  # 1 / 256 for eight arms
         ((4, 6, 8), 1, (6, 8)),
+        ((5, 13), 1, (5, 13)),  # the level is 0.00030, between the smallest p of 5 seeds and 1 / 5^5
         ((10, 16), 1, (10, 16)),
         ((10, 16), 16, (16,)),  # no p is below 1 / 10,000
         ((12,), 300, ()),

@@ -150,6 +150,13 @@ def test_a_tail_that_no_resample_reaches_has_no_limit() -> None:
     assert estimate(np.arange(9.0), 0.0, 0.00001).low[0] == -math.inf
 
 
+@pytest.mark.parametrize("seeds", [2, 3, 4, 5, 6, 8])
+def test_no_differences_have_a_smaller_p_than_the_smallest_tail_and_some_have_it(seeds: int) -> None:
+    one_above = 1 + 0.001 * np.eye(seeds)
+    skewed = 1 + 0.01 * np.random.default_rng(0).exponential(1, (300, seeds)) ** 3
+    assert estimate(one_above).p_above.min() == smallest_tail(seeds) <= estimate(skewed).p_above.min()
+
+
 def test_the_variance_of_images_is_found_in_a_two_way_table() -> None:
     rng = np.random.default_rng(4)
     seeds, images = 12, 4000

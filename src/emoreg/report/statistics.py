@@ -236,12 +236,17 @@ def _resamples(seeds: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return np.ascontiguousarray(counts.T, dtype=np.float32), normal.astype(np.float32)
 
 
+@functools.lru_cache(maxsize=256)
 def smallest_tail(seeds: int) -> float:
     """The smallest p that this number of seeds can give; with fewer than four it is above 0.025.
 
-    At least one seed lies above the mean, and one resample in n^n repeats only it, which is infinitely far away.
+    At least one seed lies above the mean, and the resamples that repeat only it, about one in n^n, are infinitely far
+    away. They are counted for the seed with the fewest of them.
     """
-    return max(float(seeds) ** -seeds, 1 / (RESAMPLES + 1)) if seeds > 1 else 1.0
+    if seeds < 2:
+        return 1.0
+    counts, _ = _resamples(seeds)
+    return float(1 + np.count_nonzero(counts == seeds, axis=1).min()) / (RESAMPLES + 1)
 
 
 def image_variance(sums: NDArray[np.float64], squares: float, seed_means: ArrayLike) -> float:
