@@ -117,6 +117,21 @@ def test_a_run_that_diverged_and_was_never_scored_leaves_no_verdict(planned: int
     assert "| Learn-E-Reg (8 seeds) | – (no interval; no verdict: collapsed) |" in section
 
 
+@pytest.mark.parametrize("arm", ["ensemble", "fresh"])
+def test_a_run_that_diverged_changes_nothing_in_a_suite_that_did_not_score_its_arm(arm: str) -> None:
+    table = scored()
+    is_arm = table["mode"].eq(arm) | table["experience"].eq(arm)
+    table.loc[is_arm, ["suites", "suite.calibration.ece"]] = None
+    without = analyse("A study", table).suites[1].contrasts[LEARNED]
+    lost = is_arm & table["seed"].eq(3)
+    table.loc[lost, "status"] = RunStatus.DIVERGED
+    table.loc[lost, "test_accuracy"] = math.nan
+    contrasts = analyse("A study", table).suites[1].contrasts[LEARNED]
+    assert {name: (each.verdict, each.size.n, each.size.mean) for name, each in contrasts.items()} == {
+        name: (each.verdict, each.size.n, each.size.mean) for name, each in without.items()
+    }
+
+
 def test_at_several_looks_a_contrast_gives_its_width_and_the_look_that_found_it() -> None:
     table = scored().assign(purpose="confirmation", planned_seeds=SEEDS)
     table["looks"] = pd.Series([[7, SEEDS]] * len(table), index=table.index)

@@ -130,10 +130,15 @@ def _contrasts(
 ) -> Mapping[Arm, Mapping[str, Difference]]:
     sign = -1.0 if figure.lower_is_better else 1.0
     values: NDArray[np.float64] = sign * table[column(suite, figure.name)].to_numpy(dtype=float)
+    known = {row for row in scored if not math.isnan(values[row])}
+    # Without arms that were not scored, and those that would report the gain a second time.
+    compared = {
+        arm: rows
+        for arm, rows in arms.items()
+        if not known.isdisjoint(rows.values()) and not (figure.is_of_backbone and arm.mode in WITH_BACKBONE)
+    }
     # No suite scores a run that diverged. It stays, without a figure, so that its contrasts collapse as in accuracy.
-    known = {row for row in scored if not math.isnan(values[row])} | set(np.flatnonzero(np.isnan(runs.scores)).tolist())
-    # These would report the gain a second time.
-    compared = {arm: rows for arm, rows in arms.items() if not (figure.is_of_backbone and arm.mode in WITH_BACKBONE)}
+    known |= set(np.flatnonzero(np.isnan(runs.scores)).tolist())
     least, largest = sorted((sign * figure.least, sign * figure.largest))
     nothing = [None] * len(table)
     of_figure = dataclasses.replace(
