@@ -139,6 +139,13 @@ def test_a_target_without_a_plan_is_said_beside_one_with_a_plan() -> None:
     assert not any("planned_seeds" in line for line in not_checked(own(planned)))
 
 
+def test_an_exploration_needs_no_plan() -> None:
+    frame = own_frame({"Backbone": 0.5, "Learn-E-Reg": 0.5}, seeds=2, purpose="exploration")
+    planned = frame.assign(purpose="confirmation", planned_seeds=2)
+    for table in (frame, pd.concat([planned, frame], ignore_index=True)):
+        assert not any("planned_seeds" in line for line in not_checked(own(table)))
+
+
 def test_what_is_not_checked_depends_on_the_columns() -> None:
     least = own_frame({"Learn-E-Reg": 0.5}, seeds=2)
     assert len(not_checked(own(least))) == 3

@@ -62,7 +62,8 @@ def not_checked(own: OwnResults) -> list[str]:
     is_given = {name for name in own.columns if own.frame.get(name) is not None and own.frame[name].notna().any()}
     planned = {cell for cell, _ in own.runs.plans}
     sentences = [AUTHORS_WORD]
-    if any(cell not in planned for cell, arms in own.runs.cells.items() if any(arm.is_regulated for arm in arms)):
+    tested = {cell for cell, arms in own.runs.cells.items() if any(arm.is_regulated for arm in arms)}
+    if any(cell not in planned and cell.purpose != EXPLORATION for cell in tested):
         where = "For a target and backbone without planned_seeds" if planned else "Without the column planned_seeds"
         sentences.append(
             f"{where}, the seeds that all arms of a contrast have count as planned: if seeds were chosen or left out "
