@@ -14,7 +14,7 @@ import pytest
 
 from emoreg.report.contrasts import analyse
 from emoreg.report.read_runs import read_runs
-from emoreg.report.run_frame import MODES, Arm
+from emoreg.report.run_frame import MODES, Arm, Plan
 from emoreg.study.tables import rows_text
 from refusing import refusal
 from report.study_rows import arms, study
@@ -118,6 +118,11 @@ def test_runs_of_one_arm_with_different_plans_are_refused_whatever_their_order()
     assert all("have different plans (planned_seeds, first_seed, looks)" in message for message in messages)
     plans = ["8 seeds from 0 on, looks at 8", "4 seeds from 0 on, looks at 4"]
     assert "; but ".join(plans) in messages[0] and "; but ".join(reversed(plans)) in messages[1]
+
+
+def test_looks_as_a_text_of_digits_are_one_number() -> None:
+    frame = study({("none", None): 0.9}).assign(looks="12")
+    assert set(read_runs(frame).plans.values()) == {Plan(12, (12,), 0)}
 
 
 def in_csv(frame: pd.DataFrame) -> pd.DataFrame:

@@ -291,10 +291,13 @@ def _starved(frame: pd.DataFrame, outcomes: Sequence[Outcome]) -> list[str | Non
 
 def _plan(seeds: Any, looks: Any, first: Any) -> Plan | None:
     try:
-        at = () if looks is None else tuple(int(look) for look in looks)
+        listed = [looks] if isinstance(looks, str) else looks  # a text of digits is one number
+        at = () if listed is None else tuple(int(look) for look in listed)
         if seeds is None and not at:
             if first is not None:
-                raise UserError(f"first_seed is {first}, but the number of seeds is not given: add planned_seeds")
+                raise UserError(
+                    f"first_seed is {first}, but the number of seeds is not given beside it: add planned_seeds"
+                )
             return None
         number, start = int(at[-1] if seeds is None else seeds), 0 if first is None else int(first)
         at = at or (number,)
