@@ -130,6 +130,8 @@ def test_a_study_s_table_is_recognised(tmp_path: Path) -> None:
             "mode,experience,seed,accuracy,variant\nnone,,0,0.5,a\nnone,,1,0.6,b\n",
             "row 2: a run of mode 'none' has the variant 'a'",
         ),
+        ("arm,seed,accuracy,id\nBackbone,0,0.7,a\nE-Reg,0,0.8,a\n", "row 3: the id 'a' is also that of "),
+        ("arm,seed,accuracy,id\nBackbone,0,0.7,a\nBackbone,1,0.7,a\n", "row 3: the id 'a' is also that of "),
         ("", "has no rows"),
         ("arm,seed,accuracy\n", "has no rows"),
     ],
@@ -259,6 +261,11 @@ def test_a_plan_that_only_one_row_gives_is_that_of_every_arm(
     pd.testing.assert_frame_equal(table.drop(columns="run"), expected.drop(columns="run")[table.columns.drop("run")])
     found = emoreg.analyse(table)
     assert found.loc[(found["contrast"] == "gain") & (found["mode"] == "learned"), "verdict"].tolist() == [verdict]
+
+
+def test_a_run_that_variants_share_may_have_one_id_in_the_rows_of_both(tmp_path: Path) -> None:
+    text = 'arm,seed,accuracy,id\n"E-Reg, fresh, a",0,nan,x\n"E-Reg, fresh, b",0,nan,x\nBackbone,0,0.8,\n'
+    assert read(written(tmp_path / "own.csv", text)).runs.ids == ["x", "x", None]
 
 
 def test_targets_may_have_plans_of_their_own() -> None:

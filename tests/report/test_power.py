@@ -139,8 +139,9 @@ def test_a_run_that_variants_share_counts_once() -> None:
 
 
 def test_a_run_that_variants_share_and_that_collapsed_is_counted_once() -> None:
-    pilot = study(arms(0.92, 0.90), classes=10, variant="a")
-    pilot = pilot.assign(id=[f"run-{row}" for row in range(len(pilot))])
+    pilot = study(arms(0.92, 0.90), classes=10)
+    pilot = pilot.assign(id=[f"run-{row}" for row in range(len(pilot))], variant="a")
+    pilot.loc[pilot["mode"].isin(["none", "ensemble"]), "variant"] = None
     pilot.loc[pilot["id"] == "run-9", "accuracy"] = 0.1
     again = pilot[pilot["experience"] == "fresh"].assign(variant="b")
     (spread,) = spreads_of(pd.concat([pilot, again], ignore_index=True))

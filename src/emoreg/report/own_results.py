@@ -229,8 +229,24 @@ def _checked(
     series = {name: pd.Series([values[name] for values in read], dtype=object) for name in columns}
     frame = pd.DataFrame(series, range(len(read)))
     runs = read_runs(frame, places)
+    _check_ids(runs, places)
     _check_image_counts(runs, places, images)
     return OwnResults(source, names, tuple(given), frame, tuple(places), runs, tuple(images))
+
+
+def _check_ids(runs: Runs, places: Sequence[str]) -> None:
+    """Raise UserError if rows with one id are not one run, which counts only once in the spread."""
+    known: dict[str, tuple[int, int]] = {}  # seed and row
+    for seed, row in (each for arms in runs.cells.values() for rows in arms.values() for each in rows.items()):
+        if (name := runs.ids[row]) is None:
+            continue
+        other_seed, other = known.setdefault(name, (seed, row))
+        if seed != other_seed or not np.array_equal(runs.scores[row], runs.scores[other], equal_nan=True):
+            raise UserError(
+                f"{places[row]}: the id '{shortened(name)}' is also that of {places[other]}, with another seed or "
+                "result: only a run that variants share has one id in several rows; give each run its own, or leave "
+                "the column out"
+            )
 
 
 def _check_image_counts(runs: Runs, places: Sequence[str], images: Sequence[int | None]) -> None:
