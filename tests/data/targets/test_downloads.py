@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from emoreg.data.targets import downloads
-from emoreg.data.targets.downloads import open_or_download
+from emoreg.data.targets.downloads import is_downloading, open_or_download
 from emoreg.errors import UserError
 
 
@@ -40,6 +40,26 @@ def test_a_set_is_downloaded_once_and_nobody_reads_it_before_it_is_whole(
         assert [each.result(60) for each in (first, *others)] == ["all"] * 3
     assert published.downloads == 1
     assert "svhn: waiting for process " in capsys.readouterr().err
+
+
+def test_another_set_in_the_same_folder_does_not_wait(tmp_path: Path) -> None:
+    (tmp_path / "images").write_text("all")
+    begun, may_end = threading.Event(), threading.Event()
+
+    def missing(download: bool) -> str:
+        if not download:
+            raise FileNotFoundError
+        begun.set()
+        assert may_end.wait(60)
+        return "downloaded"
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(open_or_download, "places365", tmp_path, missing)
+        assert begun.wait(60)
+        assert is_downloading("places365", tmp_path) and not is_downloading("svhn", tmp_path)
+        assert open_or_download("svhn", tmp_path, Published(tmp_path)) == "all" and not other.done()
+        may_end.set()
+        assert other.result(60) == "downloaded"
 
 
 def test_a_set_that_is_there_is_opened_without_a_lock(tmp_path: Path) -> None:

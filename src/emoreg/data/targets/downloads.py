@@ -25,19 +25,29 @@ def open_or_download(name: str, folder: Path, construct: Callable[[bool], Opened
         construct: opens the set; its argument says whether to download files that are missing.
 
     Raises:
-        UserError: `folder` cannot be written, or another process downloads into it for longer than PATIENCE.
+        UserError: `folder` cannot be written, or another process downloads the set for longer than PATIENCE.
         Exception: whatever `construct` raises after a failed download, or on damaged files.
     """
-    if holder(folder) is None:  # else the files may be those of an unfinished download, of which some sets know nothing
+    if not is_downloading(name, folder):
         with contextlib.suppress(Exception):  # on missing files, or anything that parsers raise on damaged ones
             return construct(False)
 
     def in_turn(patience: float) -> Opened:
-        with hold_new(folder, patience=patience):
+        with hold_new(_locked(name, folder), patience=patience):
             return construct(True)
 
     try:
         return in_turn(SILENT)
     except FolderInUse as busy:
-        print_line(f"{name}: waiting for {busy.holder}, which downloads into {folder}")
+        print_line(f"{name}: waiting for {busy.holder}, which downloads it into {folder}")
         return in_turn(PATIENCE)
+
+
+def is_downloading(name: str, folder: Path) -> bool:
+    """Whether a process downloads the set: its files may then be incomplete, which not all sets notice."""
+    return holder(_locked(name, folder)) is not None
+
+
+def _locked(name: str, folder: Path) -> Path:
+    """The folder with the lock on a set, since other sets in the same root need not wait."""
+    return folder / f".{name}-download"

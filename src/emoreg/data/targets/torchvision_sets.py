@@ -23,7 +23,7 @@ from PIL import Image
 from emoreg.data.images.files import File
 from emoreg.data.images.packed import is_pack
 from emoreg.data.images.table import Images, Item, Table, joined
-from emoreg.data.targets.downloads import open_or_download
+from emoreg.data.targets.downloads import is_downloading, open_or_download
 from emoreg.data.targets.subsets import hold_out_fifth
 from emoreg.data.targets.target import Target
 from emoreg.errors import SettingError, UserError, shortened
@@ -143,13 +143,13 @@ SETS: Mapping[str, _Set] = {row.name.lower(): row for row in _TABLE}
 def download_note(key: str, root: str | None) -> str | None:
     """A line about the download that reading the set would start; None if its files can be read, or must be put there.
 
-    Finding out takes as long as listing the files, and downloads nothing.
+    Finding out takes as long as opening the set, and downloads nothing.
     """
     folder = Path(root or "data")
     if folder.is_file() or is_pack(folder) or not SETS[key].can_download:
         return None
     train, test = SETS[key].parts
-    if folder.exists():
+    if folder.exists() and not is_downloading(key, folder):
         with contextlib.suppress(Exception):  # on missing files, or anything that parsers raise on damaged ones
             for options in [*train] if test is None else [*train, test]:
                 _constructor(key, folder, options)(download=False)
