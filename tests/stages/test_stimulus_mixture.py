@@ -290,12 +290,13 @@ def test_images_that_are_labelled_by_other_votes_than_most_are_counted() -> None
     votes[:, EKMAN_6_NEUTRAL.index("joy")] = 1
     votes[:6, EKMAN_6_NEUTRAL.index("fear")] = 5
     votes[6:8, EKMAN_6_NEUTRAL.index("surprise")] = votes[8, EKMAN_6_NEUTRAL.index("neutral")] = 14
+    votes[9, [EKMAN_6_NEUTRAL.index(name) for name in ("surprise", "neutral")]] = 7  # a tie, of which neither counts
     heard = Listening()
     voted = Stimuli("photos", pixels(12), (Labels(EmotionSpace("votes", EKMAN_6_NEUTRAL), votes),))
     split = split_stimuli(voted, settings(labels="polarity"), 0, heard)
     assert split.left_out == 0
     line = (
-        "photos: 3 of 12 images are labelled by other votes than most, because their most-voted emotion (surprise, "
+        "photos: 4 of 12 images are labelled by other votes than most, because their most-voted emotion (surprise, "
         "neutral) has no polarity"
     )
     assert heard.lines[0] == line

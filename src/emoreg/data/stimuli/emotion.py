@@ -202,9 +202,13 @@ def majority(votes: NDArray[np.float32]) -> NDArray[np.int64]:
 
     Votes that differ by a relative 1e-5 count as ties: sums of probabilities printed with six digits are inexact.
     """
-    most = votes.max(axis=1, keepdims=True)
-    ties = (votes >= most * (1 - 1e-5)).sum(axis=1)
-    return np.where((ties == 1) & (most[:, 0] > 0), votes.argmax(axis=1), -1).astype(np.int64)
+    alone = (most_voted(votes).sum(axis=1) == 1) & (votes.max(axis=1) > 0)
+    return np.where(alone, votes.argmax(axis=1), -1).astype(np.int64)
+
+
+def most_voted(votes: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether a category has the most votes of an image, alone or tied with others, for votes (N, E)."""
+    return votes >= votes.max(axis=1, keepdims=True) * (1 - 1e-5)
 
 
 def _map_categories(

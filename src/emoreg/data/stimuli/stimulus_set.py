@@ -23,6 +23,7 @@ from emoreg.data.stimuli.emotion import (
     ekman,
     has_any_of,
     majority,
+    most_voted,
     polarity,
     standard,
 )
@@ -107,7 +108,8 @@ def choose_labels(stimuli: Stimuli, choice: LabelChoice) -> tuple[Table, Emotion
 def describe_outvoted(stimuli: Stimuli, choice: LabelChoice | TargetLabels) -> tuple[str, ...]:
     """A line with the number of images that `choose_labels` labels by other votes than most; empty if there are none.
 
-    The most-voted emotion of such an image, such as neutral, has no polarity, or is none of Ekman's six.
+    The most-voted emotion of such an image, such as neutral, has no polarity, or is none of Ekman's six; or all of
+    several that tie.
     """
     if choice == "polarity":
         mapping, lacks = POLARITY_OF, "has no polarity"
@@ -118,16 +120,16 @@ def describe_outvoted(stimuli: Stimuli, choice: LabelChoice | TargetLabels) -> t
     found = _first_convertible(stimuli, choice)
     if found is None or found[0].space.kind != "votes":
         return ()
-    (own, chosen), names = found, found[0].space.names
-    most = majority(own.values.astype(np.float32))
+    (own, chosen), names = found, np.array(found[0].space.names)
     is_mapped = np.array([standard(name) in mapping for name in names])
-    outvoted = (most >= 0) & ~is_mapped[most] & (chosen.values >= 0)
+    is_most = most_voted(own.values.astype(np.float32))
+    outvoted = ~is_most[:, is_mapped].any(axis=1) & (chosen.values >= 0)
     if not outvoted.any():
         return ()
-    emotions = ", ".join(names[label] for label in np.unique(most[outvoted]))
+    emotions = ", ".join(names[is_most[outvoted].any(axis=0)])
     return (
-        f"{stimuli.name}: {outvoted.sum():,} of {len(most):,} images are labelled by other votes than most, because "
-        f"their most-voted emotion ({emotions}) {lacks}",
+        f"{stimuli.name}: {outvoted.sum():,} of {len(outvoted):,} images are labelled by other votes than most, "
+        f"because their most-voted emotion ({emotions}) {lacks}",
     )
 
 
