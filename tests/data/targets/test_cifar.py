@@ -78,6 +78,14 @@ def test_other_folders_do_not_hide_the_archive(published: Path, write_image: Cal
     assert len(read_target(TargetSettings(name="cifar10", root=str(published))).classes) == 10
 
 
+def test_the_names_of_splits_may_have_other_words_in_common(tmp_path: Path, write_image: Callable[..., Path]) -> None:
+    for split in ("train", "test"):
+        assert not holds_image_folders("cifar10", tmp_path)
+        for label in range(10):
+            write_image(tmp_path / f"cifar10_{split}" / str(label) / "0.png")
+    assert len(read_target(TargetSettings(name="cifar10", root=str(tmp_path))).train) == 10
+
+
 def test_an_archive_with_a_wrong_checksum_is_not_opened(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", "0" * 32)
 

@@ -83,15 +83,21 @@ def read_cifar(name: str, root: str | None, edition: int = EDITION) -> Target:
 def holds_image_folders(name: str, folder: Path) -> bool:
     """Whether there is a training split in the folder, or in a subfolder named after the set, but no archive of it.
 
-    A folder that names a split among other words, such as `training-photos`, is none: it may lie beside any set.
+    A folder that names a split among other words, such as `training-photos`, is none, since it may lie beside any set;
+    unless another split has the same words, such as `cifar10_test` beside `cifar10_train`.
     """
     if _holds_archive(name, folder):
         return False
     try:
-        names = [path.name for prefix in (".", name) for path in (folder / prefix).glob("*/")]
+        return any(_holds_splits(each) for each in (folder, folder / name))
     except OSError:
         return False
-    return any(split_name(each) == ("train", "") for each in names)
+
+
+def _holds_splits(folder: Path) -> bool:
+    named = [parsed for path in folder.glob("*/") if (parsed := split_name(path.name)) is not None]
+    words = {rest for split, rest in named if split == "train"}
+    return "" in words or any(rest in words for split, rest in named if split != "train")
 
 
 def _holds_archive(name: str, folder: Path) -> bool:
