@@ -225,7 +225,7 @@ def test_a_finished_pack_is_not_that_of_images_that_were_replaced(
     image = image_folder / "train" / "red" / "0000.png"
     write_image(image, (1, 2, 3), size=(20, 20))
     os.utime(image, (1, 1))
-    with pytest.raises(UserError, match="pack of these images, but some of their files have changed since: choose"):
+    with pytest.raises(UserError, match="pack of these images, but the sizes or times of some files are no longer"):
         make()
     about = json.loads((made.folder / "pack.json").read_text())
     del about["identity"]["files"]  # as in packs of earlier versions

@@ -158,8 +158,8 @@ def _finished(folder: Path, identity: dict[str, Any]) -> Packed | None:
         raise UserError(f"{folder} holds another pack: choose another folder, or delete that one")
     if stored.get(FILES, identity.get(FILES)) != identity.get(FILES):
         raise UserError(
-            f"{folder} is a pack of these images, but some of their files have changed since: choose another folder, "
-            "or delete that one"
+            f"{folder} is a pack of these images, but the sizes or times of some files are no longer the same: if "
+            "they were only copied, use that pack; else choose another folder, or delete that one"
         )
     with contextlib.suppress(OSError):  # left behind if the process was killed right after finishing
         (folder / UNFINISHED).unlink()
