@@ -75,3 +75,12 @@ def test_a_failed_download_leaves_no_folder_behind(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no route to host"):
         open_or_download("svhn", tmp_path / "data", offline)
     assert not (tmp_path / "data").exists()
+
+
+def test_in_a_folder_that_cannot_be_written_the_reason_is_why_the_set_cannot_be_opened(tmp_path: Path) -> None:
+    def unreadable(download: bool) -> None:
+        raise RuntimeError("h5py is not found")
+
+    (tmp_path / "data").write_text("a file, which cannot become a folder")
+    with pytest.raises(UserError, match=r"^h5py is not found; .*data"):
+        open_or_download("pcam", tmp_path / "data", unreadable)

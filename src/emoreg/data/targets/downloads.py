@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from emoreg.errors import UserError
 from emoreg.runtime.lock import FolderInUse, hold_new, holder
 from emoreg.runtime.streams import print_line
 
@@ -20,17 +20,21 @@ def open_or_download(name: str, folder: Path, construct: Callable[[bool], Opened
     """Open a set from its files; if that fails, download them first, while other processes wait.
 
     Args:
-        name: of the set, for messages.
+        name: of the set.
         folder: its root, which is created for a download.
         construct: opens the set; its argument says whether to download files that are missing.
 
     Raises:
-        UserError: `folder` cannot be written, or another process downloads the set for longer than PATIENCE.
+        UserError: the set cannot be opened, and `folder` cannot be written; or another process downloads the set for
+            longer than PATIENCE.
         Exception: whatever `construct` raises after a failed download, or on damaged files.
     """
+    reason = ""
     if not is_downloading(name, folder):
-        with contextlib.suppress(Exception):  # on missing files, or anything that parsers raise on damaged ones
+        try:
             return construct(False)
+        except Exception as error:  # on missing files, or anything that parsers raise on damaged ones
+            reason = f"{error}; "
 
     def in_turn(patience: float) -> Opened:
         with hold_new(_locked(name, folder), patience=patience):
@@ -41,6 +45,8 @@ def open_or_download(name: str, folder: Path, construct: Callable[[bool], Opened
     except FolderInUse as busy:
         print_line(f"{name}: waiting for {busy.holder}, which downloads it into {folder}")
         return in_turn(PATIENCE)
+    except UserError as error:  # in a folder of others, whose files may be whole
+        raise UserError(f"{reason}{error}") from None
 
 
 def is_downloading(name: str, folder: Path) -> bool:
