@@ -153,7 +153,7 @@ def _finished(folder: Path, identity: dict[str, Any]) -> Packed | None:
     if not (folder / PACK).is_file():
         return None
     about = read_about(folder)
-    stored = about.get("identity")
+    stored: Any = about.get("identity")
     if not _is_same_set(stored, identity):
         raise UserError(f"{folder} holds another pack: choose another folder, or delete that one")
     if stored.get(FILES, identity.get(FILES)) != identity.get(FILES):
