@@ -11,16 +11,20 @@ import pytest
 import yaml
 
 from emoreg.cli.main import main
+from emoreg.cli.study import idle_looks
 from emoreg.config.recipe import PretrainRecipe
 from emoreg.errors import Diverged, UserError
 from emoreg.stages import pretrain
 from emoreg.study import calibrate, run_study
 from emoreg.study.machine import this_machine
+from emoreg.study.plan import plan_runs
+from emoreg.study.read_study import read_study
 from emoreg.study.results_table import write_results
 from emoreg.study.scheduler import InTurn
 from emoreg.training.launch import RunContext
 from result_rows import results, stage_2
 
+STUDIES = sorted((Path(__file__).parents[2] / "recipes" / "studies").glob("*.yaml"))
 FIRST_EDITION = Path(__file__).parents[1] / "first_edition" / "results.parquet"
 STUDY = """\
 edition: 2
@@ -128,6 +132,13 @@ def test_a_dry_run_prints_the_plan_and_trains_nothing(
     assert re.search(r"12 runs, 0 done, 12 to do: (a few seconds|about .+) on this machine \(", shown)
     assert "With 2 seeds no test can pass, whatever the results: plan more seeds." in shown
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_test_can_pass_at_every_look_of_a_shipped_confirmation(path: Path, tmp_path: Path) -> None:
+    study = read_study(path)
+    if study.purpose == "confirmation":
+        assert idle_looks(study.looks or (study.seeds,), plan_runs(study, tmp_path)) is None
 
 
 @pytest.mark.parametrize(("is_there", "code"), [(False, 2), (True, 1)], ids=["not here", "cannot be read"])

@@ -219,14 +219,14 @@ def _print_plan(
     if line := plan_line(part, study.suites):
         show(line)
     has_verdicts = study.purpose != "exploration" and not study.is_smoke
-    if has_verdicts and (line := _idle_looks(study.looks or (study.seeds,), planned)):
+    if has_verdicts and (line := idle_looks(study.looks or (study.seeds,), planned)):
         show(line)
     if is_refused or not all(each.fault for each in missing):
         return 2
     return 1 if missing else 0
 
 
-def _idle_looks(looks: tuple[int, ...], planned: Sequence[PlannedRun]) -> str | None:
+def idle_looks(looks: tuple[int, ...], planned: Sequence[PlannedRun]) -> str | None:
     """A line on the planned looks at which no data could pass a test; None if there are none."""
     from emoreg.report.formatting import all_of, count
     from emoreg.report.looks import possible_looks
