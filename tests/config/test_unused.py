@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from emoreg.config.read_recipe import build
-from emoreg.config.recipe import TrainRecipe
+from emoreg.config.recipe import TrainRecipe, defaults
 from emoreg.config.unused import unused_settings
 
 
@@ -13,7 +13,13 @@ from emoreg.config.unused import unused_settings
     ("changes", "unused"),
     [
         ({}, []),
-        ({"loss": {"mutual": 1.0}}, ["loss.mutual is not used in regulation.mode none"]),
+        (
+            {"loss": {"mutual": 1.0, "budget": "as_given"}, "encoder": {"backbone": {"name": "resnet8"}}},
+            [
+                f"{key} is not used in regulation.mode none"
+                for key in ("loss.mutual", "loss.budget", "encoder.backbone")
+            ],
+        ),
         (
             {"regulation": {"lam": 0.9, "warmup": 0.5}, "encoder": {"frozen": True, "lr_factor": 0.1}},
             [
@@ -41,3 +47,10 @@ from emoreg.config.unused import unused_settings
 )
 def test_settings_that_the_mode_does_not_read_are_named(changes: dict[str, Any], unused: list[str]) -> None:
     assert list(unused_settings(build(TrainRecipe(), changes))) == unused
+
+
+def test_the_defaults_of_the_first_edition_are_not_changed_settings() -> None:
+    first = defaults(TrainRecipe, 1)
+    assert list(unused_settings(first)) == []
+    other = build(first, {"regulation": {"mix": "probabilities"}})
+    assert list(unused_settings(other)) == ["regulation.mix is not used in regulation.mode none"]

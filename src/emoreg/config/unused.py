@@ -8,23 +8,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from operator import attrgetter
 
-from emoreg.config.recipe import TrainRecipe
+from emoreg.config.recipe import TrainRecipe, defaults
 from emoreg.config.schema import LEARNED
 
 # Settings, by dotted key, with what must hold for a recipe that reads them.
 READ_IF: tuple[tuple[tuple[str, ...], Callable[[TrainRecipe], bool]], ...] = (
-    (("loss.mutual", "regulation.mix"), lambda recipe: recipe.has_two_responses),
+    (("loss.mutual", "loss.budget", "regulation.mix"), lambda recipe: recipe.has_two_responses),
     (("regulation.lam",), lambda recipe: recipe.regulation.mode in ("fixed", "learned")),
     (("regulation.lr_factor", "regulation.warmup"), lambda recipe: recipe.regulation.mode in LEARNED),
     (
-        ("encoder.frozen", "encoder.lr_factor", "encoder.anchor"),
+        ("encoder.backbone", "encoder.frozen", "encoder.lr_factor", "encoder.anchor"),
         lambda recipe: recipe.has_two_responses or recipe.regulation.mode == "transfer",
     ),
 )
 
 
 def unused_settings(recipe: TrainRecipe) -> Iterator[str]:
-    """Yield a line for each setting that differs from its default and is not read in the recipe's mode."""
+    """Yield a line for each setting that differs from its edition's default and is not read in the recipe's mode."""
     mode = f"in regulation.mode {recipe.regulation.mode}"
     for keys, is_read in READ_IF:
         for key in keys:
@@ -35,6 +35,5 @@ def unused_settings(recipe: TrainRecipe) -> Iterator[str]:
 
 
 def _is_set(recipe: TrainRecipe, key: str) -> bool:
-    section, _, name = key.partition(".")
-    settings = attrgetter(section)(recipe)
-    return bool(getattr(settings, name) != getattr(type(settings), name))
+    read = attrgetter(key)
+    return bool(read(recipe) != read(defaults(TrainRecipe, recipe.edition)))
