@@ -83,10 +83,8 @@ def delete_run(run: Run) -> None:
     try:
         with contextlib.ExitStack() as lock:
             lock.enter_context(hold(folder, patience=0.0))
-            if (
-                sys.platform == "win32"
-            ):  # it renames no folder with an open file: not with our lock's, nor with another's
-                lock.close()
+            if sys.platform == "win32":
+                lock.close()  # Windows renames no folder with an open file: not with our lock's, nor with another's
             folder.rename(renamed)
         shutil.rmtree(renamed)
     except OSError as error:
