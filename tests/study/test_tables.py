@@ -77,6 +77,24 @@ def test_the_rows_of_a_plan_count_a_run_that_variants_share_once(study: Study, t
     assert any("Unregulated" in line and "own, mixture" in line for line in lines)
 
 
+def test_a_plan_lists_all_arms_that_share_a_run(tmp_path: Path) -> None:
+    """Without a loss on the regulated response the twin fresh is the ensemble, and affect is unregulated."""
+    apart = {"regulated": 0.0, "non_emotional": 1.0, "emotional": 1.0}
+    base = build(TrainRecipe(), {"regulation": {"mode": "fixed"}, "loss": apart, "backbone": {"name": "resnet8"}})
+    point = GridPoint("digits", "resnet8", base, (StimuliRecipe("procedural", PretrainRecipe()),))
+    arms = factorial(("fixed",), ("affect", "fresh"), ("backbone", "ensemble", "unregulated"))
+    study = Study("s", (point,), arms, seeds=2, machine=Machine())
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(plan_table(study, plan_runs(study, tmp_path), Costs({}), 1))
+    shown = captured.get()
+    counts = {line.split()[3]: int(line.split()[-3]) for line in shown.splitlines() if line.startswith((" 1", " 2"))}
+    assert counts == {"(encoder)": 2, "Backbone": 2, "E-Reg": 4, "Ensemble": 2, "Unregulated": 2}
+    assert "gradient budget, E-Reg, Ensemble, Unregulated:" in shown
+    assert "4 of the listed runs are those of another arm with the same recipe" in shown
+    assert "stage 1: 2 runs; stage 2: 6 runs" in shown and "8 runs, 0 done, 8 to do" in shown
+
+
 def test_seeds_beyond_the_plan_are_reported_as_such(study: Study, tmp_path: Path) -> None:
     more = dataclasses.replace(study, run_seeds=5)
     console = Console(width=200)

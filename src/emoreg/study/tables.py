@@ -56,21 +56,22 @@ def plan_table(
         whole: number of runs of the whole plan, if this is a part.
         on_gpu: from `gpu_estimate`, of the remaining runs.
     """
-    variants: dict[str, dict[str, None]] = {}
+    variants: dict[tuple[str | None, ...], dict[str, None]] = {}
     for run in planned:
-        labels = variants.setdefault(run.id, {})
+        labels = variants.setdefault(_run_of_arm(run), {})
         if run.variant:
             labels[run.variant] = None
-    # A run that several variants share is listed once, with all their labels.
-    once = [
-        dataclasses.replace(run, variant=", ".join(variants[run.id]) or None)
-        for run in {run.id: run for run in planned}.values()
+    # A run that several variants share is listed once, with all their labels; one that several arms share, in each.
+    listed = [
+        dataclasses.replace(run, variant=", ".join(variants[key]) or None)
+        for key, run in {_run_of_arm(run): run for run in planned}.items()
     ]
+    once = list({run.id: run for run in listed}.values())
     left = left_to_do(once, elsewhere)
     table = Table(*COLUMNS, box=None, header_style="bold")
-    rows, to_do = _rows(once, _arm), {run.id for run in left}
+    rows, to_do = _rows(listed, _arm), {run.id for run in left}
     if len(rows) > MAX_ROWS:
-        rows = _rows(once, _kind)
+        rows = _rows(listed, _kind)
     for key, runs in rows.items():
         experiences, stimuli = (_listed(getattr(run, name) for run in runs) for name in ("experience", "stimuli"))
         done = sum(run.id not in to_do for run in runs)
@@ -78,7 +79,7 @@ def plan_table(
         each = in_words(statistics.fmean(times)) if times else "–"
         cells = (*key, experiences, stimuli, f"{len(runs):,}", f"{done:,}", each)
         table.add_row(*(Text(printable(cell)) for cell in cells))
-    lines = [*_lines(study, once, left, costs, jobs, whole), *([on_gpu] if on_gpu else [])]
+    lines = [*_lines(study, listed, once, left, costs, jobs, whole), *([on_gpu] if on_gpu else [])]
     return Group(table, Text("\n".join(map(printable, lines))))
 
 
@@ -93,6 +94,11 @@ def _rows(
     return rows
 
 
+def _run_of_arm(run: PlannedRun) -> tuple[str | None, ...]:
+    """What tells apart the runs that a plan lists: an arm has each of its runs once, whatever their variants."""
+    return run.id, run.mode, run.experience
+
+
 def _arm(run: PlannedRun) -> tuple[str, str]:
     return "(encoder)" if run.mode is None else LABELS[run.mode], run.variant or "–"
 
@@ -104,9 +110,15 @@ def _kind(run: PlannedRun) -> tuple[str, str]:
 
 
 def _lines(
-    study: Study, once: Sequence[PlannedRun], left: Sequence[PlannedRun], costs: Costs, jobs: int, whole: int | None
+    study: Study,
+    listed: Sequence[PlannedRun],
+    once: Sequence[PlannedRun],
+    left: Sequence[PlannedRun],
+    costs: Costs,
+    jobs: int,
+    whole: int | None,
 ) -> Iterator[str]:
-    """Yield the plan in sentences; `once` has every run once."""
+    """Yield the plan in sentences; `listed` has the runs of every arm, `once` every run once."""
     seeds = study.seed_numbers
     looks = " and ".join(map(str, study.looks or (study.seeds,)))
     what = f"{study.purpose}: " if study.purpose else ""
@@ -116,9 +128,11 @@ def _lines(
     if extra < 0:
         more = f" of {study.seeds} planned"
     yield f"{what}{len(seeds)} seeds{more}, {seeds[0]} to {seeds[-1]}; {verdicts}"
-    for line, arms in _budgets(once).items():
+    for line, arms in _budgets(listed).items():
         yield f"gradient budget, {', '.join(arms)}: {line}"
     yield from left_out(study)
+    if shared := len(listed) - len(once):
+        yield f"{shared:,} of the listed runs are those of another arm with the same recipe, and are not done again"
     if whole is not None:
         yield f"a part of the study: {len(once):,} of {whole:,} runs; its plan and the families of its tests stay whole"
     stage_1 = sum(run.mode is None for run in once)
