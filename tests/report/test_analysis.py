@@ -119,9 +119,16 @@ def test_a_run_that_variants_share_is_counted_once_and_reported() -> None:
     table.loc[is_shared & (table["seed"] == 2), "status"] = "diverged"
     found = analyse("a study", table)
     assert (found.planned, found.finished, len(found.diverged)) == (9, 8, 1)
-    fact = "Unregulated, own; and Unregulated, mixture: their variants differ in nothing that affects them"
+    fact = "Unregulated, own; and Unregulated, mixture: their recipes are the same"
     assert dict(found.facts)["The same runs"] == fact and dict(found.facts)["Training"].endswith(" in 8 runs")
     assert "The same runs" not in dict(analyse("a study", results(stage_2(arms, variant="own"))).facts)
+
+
+def test_arms_that_share_their_runs_are_reported() -> None:
+    table = results(stage_2({"none": PLAIN, "ensemble": PLAIN, "fixed": PLAIN}))
+    is_shared = table["mode"].isin(("ensemble", "fixed"))
+    table.loc[is_shared, "id"] = table["seed"].map(str)
+    assert dict(analyse("a study", table).facts)["The same runs"] == "Ensemble and E-Reg: their recipes are the same"
 
 
 def test_the_next_look_is_the_first_that_is_not_complete() -> None:

@@ -101,16 +101,16 @@ def analyse(name: str, table: Frame, left_out: Sequence[str] = (), own_notes: Me
 
 
 def _shared(runs: Frame) -> tuple[tuple[str, str], ...]:
-    """Facts on arms of several variants that are the same runs, because the variants do not differ in them."""
-    if "id" not in runs or "variant" not in runs:
+    """Facts on arms that are the same runs, because their recipes do not differ."""
+    if "id" not in runs:
         return ()
     labels: dict[str, dict[str, None]] = defaultdict(dict)  # by run
-    of_variants = runs[runs["id"].notna() & runs["variant"].notna()]
-    columns = (of_variants[name].map(str) for name in ("id", "mode", "experience", "variant"))
-    for id_, mode, experience, variant in zip(*columns, strict=True):
+    known = runs[runs["id"].notna()].reindex(columns=["id", *Arm._fields[:3]])
+    for id_, mode, *others in known.itertuples(index=False):
+        experience, variant = (part if isinstance(part, str) else None for part in others)
         labels[id_][label_of(Arm(mode, experience, variant, None), has_stimuli=False)] = None
     same = dict.fromkeys(all_of(list(each)) for each in labels.values() if len(each) > 1)
-    return tuple(("The same runs", f"{each}: their variants differ in nothing that affects them") for each in same)
+    return tuple(("The same runs", f"{each}: their recipes are the same") for each in same)
 
 
 def _errors(runs: Frame) -> tuple[tuple[str, str], ...]:
