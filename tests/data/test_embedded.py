@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from emoreg.config.schema import StimuliSettings, TargetSettings
-from emoreg.data.embedded import refuse_root
+from emoreg.data.embedded import refuse_root, without_unread_root
 from emoreg.data.stimuli import read_stimuli
-from emoreg.data.targets import read_target
+from emoreg.data.targets import read_for_scoring, read_target
 from emoreg.errors import SettingError
 
 
@@ -23,3 +23,11 @@ def test_a_root_beside_a_forgotten_name_is_refused_instead_of_training_on_the_de
 def test_sets_with_files_and_embedded_ones_without_a_root_pass(tmp_path: Path) -> None:
     for settings in (TargetSettings(), StimuliSettings(), TargetSettings("folder", str(tmp_path))):
         refuse_root(settings)
+
+
+def test_a_run_that_was_trained_with_such_a_root_is_scored_on_what_it_was_trained_on(tmp_path: Path) -> None:
+    stored = TargetSettings(root=str(tmp_path))
+    classes = tuple(map(str, range(10)))
+    assert len(read_for_scoring(stored, None, classes)) == len(read_target(TargetSettings()).test)
+    for settings in (TargetSettings(), TargetSettings("folder", str(tmp_path))):
+        assert without_unread_root(settings) == settings

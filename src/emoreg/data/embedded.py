@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from emoreg.config.schema import StimuliSettings, TargetSettings
 from emoreg.data.images.packed import is_pack
 from emoreg.errors import SettingError
@@ -26,3 +28,8 @@ def refuse_root(settings: StimuliSettings | TargetSettings) -> None:
         section, others = "stimuli", "emotion_folder or manifest for images of your own, or a published set"
     reason = f"must be null for {settings.name}, which has no files, not {settings.root}: name the set that is there"
     raise SettingError(f"{section}.root", f"{reason} in {section}.name ({others}), or leave the root out")
+
+
+def without_unread_root(settings: TargetSettings) -> TargetSettings:
+    """The settings of a run's target without a root that nothing reads, which an earlier emoreg did not refuse."""
+    return dataclasses.replace(settings, root=None) if has_unread_root(settings) else settings

@@ -19,6 +19,7 @@ from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import TargetSettings
 from emoreg.config.target_words import PREDICTED
 from emoreg.config.training import Device
+from emoreg.data.embedded import without_unread_root
 from emoreg.data.fingerprint import contents_of
 from emoreg.data.given import contents_of_given
 from emoreg.data.images.augment import normalise
@@ -188,7 +189,7 @@ def target_of(run: Run, recipe: TrainRecipe, classes: tuple[str, ...], data: Tar
             f"{run.folder} was trained on images that were given in Python ({recipe.target.name}): pass them again in "
             "Python (data=)"
         )
-    target = read_target(recipe.target, recipe.edition) if data is None else data
+    target = read_target(without_unread_root(recipe.target), recipe.edition) if data is None else data
     if tuple(target.classes) != classes:
         raise UserError(f"{run.folder}: the classes of {recipe.target.name} are not those that it was trained on")
     return target

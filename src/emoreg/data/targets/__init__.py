@@ -12,7 +12,7 @@ import numpy as np
 from emoreg.config.recipe import EDITION
 from emoreg.config.schema import TargetLabels, TargetSettings, task_of
 from emoreg.config.target_words import PREDICTED
-from emoreg.data.embedded import refuse_root
+from emoreg.data.embedded import refuse_root, without_unread_root
 from emoreg.data.images.hugging_face import PREFIX, parse_hub_name
 from emoreg.data.images.names import Split, composed
 from emoreg.data.images.packed import is_pack, open_pack, read_about
@@ -204,7 +204,7 @@ def read_for_scoring(
                 "target.test is false, which leaves this run's test split unseen: name other images (--data on the "
                 "command line), or train another run with target.test true"
             )
-        target = read_target(settings, edition)
+        target = read_target(without_unread_root(settings), edition)
     elif settings.task != "classification":
         raise UserError(
             f"the run predicts {PREDICTED[settings.task]} and is scored on its own test split alone: leave out "
