@@ -206,11 +206,13 @@ def by_srun(arguments: Sequence[str], tasks: int = 2) -> list[tuple[int, str, st
 
 @pytest.mark.slow
 def test_the_tasks_of_srun_train_one_run_and_find_it_finished_together(regulated: TrainRecipe, tmp_path: Path) -> None:
-    arguments = command("train", on(regulated, 1, epochs=1), tmp_path / "run")
-    for _ in range(2):
+    with_unused = dataclasses.replace(regulated, encoder=dataclasses.replace(regulated.encoder, shrink=0.2))
+    arguments = command("train", on(with_unused, 1, epochs=1), tmp_path / "run")
+    for is_new in (True, False):
         ended = by_srun(arguments)
         assert [code for code, _, _ in ended] == [0, 0], ended
         assert "run folder:" in ended[0][1] and ended[1][1:] == ("", "")
+        assert ("encoder.shrink is not used" in ended[0][2]) is is_new
     assert process_count(Run(tmp_path / "run")) == [2]
 
 

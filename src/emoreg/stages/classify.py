@@ -87,8 +87,6 @@ def train(
         recipe = as_given(recipe, model, before)
     else:
         check_encoder(recipe)
-        if not before.has_begun:
-            progress.report_notes(list(unused_settings(recipe)))
         recipe = with_encoder_architecture(recipe)
         if note := stem_note(recipe.backbone, recipe.target.image_size):
             progress.detail(note)
@@ -131,6 +129,8 @@ class _Given(NamedTuple):
 
 def _train(context: RunContext[TrainRecipe], given: _Given) -> None:
     recipe, model = context.recipe, given.model
+    if context.is_leader and model is None and not context.run.has_begun:
+        context.progress.report_notes(list(unused_settings(recipe)))
     target = _read_target(context, given.data)
     classifier, matched = (model, None) if model is not None else build_matched(recipe, len(target.classes))
     _require_outputs(classifier, target)
