@@ -209,7 +209,7 @@ def test_markdown_writes_the_intervals_of_suites_as_those_of_accuracy() -> None:
 
 def test_every_row_of_a_suite_in_markdown_says_which_arm_it_is_and_where_its_interval_stands() -> None:
     table = scored()
-    own = table.assign(variant=np.where(table["experience"].notna(), "own losses", None))
+    own = table.assign(variant=pd.Series("own losses", table.index).where(table["experience"].notna(), None))
     mixture = own[own["experience"].notna()].assign(variant="mixture")
     text = markdown_suites(analyse("A study", pd.concat([own, mixture], ignore_index=True)))
     table_of_arms = text.split("**Calibration")[1].split("| Arm |")[1].splitlines()[2:]

@@ -212,9 +212,9 @@ def suite_records(analysis: Analysis) -> list[dict[str, object]]:
         for arm, contrasts in suite.contrasts.items():
             for name, one in contrasts.items():
                 own = {"figure": suite.figures[0].name, "contrast": name, "against": one.against, "n": one.size.n}
+                verdict = None if one.verdict is None else str(one.verdict)
                 test = {"level": one.level, "p_corrected": _or_null(one.p), "decided_at": one.decided_at}
-                test |= {"verdict": None if one.verdict is None else str(one.verdict)}
-                records.append({**where, **arm._asdict(), **own, **_limits(one.size), **test})
+                records.append({**where, **arm._asdict(), **own, **_limits(one.size), **test, "verdict": verdict})
     return records
 
 
