@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -84,3 +85,32 @@ def test_in_a_folder_that_cannot_be_written_the_reason_is_why_the_set_cannot_be_
     (tmp_path / "data").write_text("a file, which cannot become a folder")
     with pytest.raises(UserError, match=r"^h5py is not found; .*data"):
         open_or_download("pcam", tmp_path / "data", unreadable)
+
+
+def test_what_an_interrupted_download_left_is_not_taken_for_the_whole_set(tmp_path: Path) -> None:
+    published = Published(tmp_path)
+
+    def interrupted(download: bool) -> str:
+        if download:
+            published.file.write_text("some")
+            raise KeyboardInterrupt
+        return published(download)
+
+    with pytest.raises(KeyboardInterrupt):
+        open_or_download("eurosat", tmp_path, interrupted)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"an earlier download of eurosat into .* was interrupted"):
+            open_or_download("eurosat", tmp_path, published)
+    published.file.unlink()
+    shutil.rmtree(tmp_path / ".eurosat-download")
+    assert open_or_download("eurosat", tmp_path, published) == "all"
+    assert open_or_download("eurosat", tmp_path, published) == "all" and published.downloads == 1
+
+
+def test_an_interrupted_download_of_which_nothing_can_be_opened_begins_anew(tmp_path: Path) -> None:
+    def interrupted(download: bool) -> str:
+        raise KeyboardInterrupt if download else FileNotFoundError
+
+    with pytest.raises(KeyboardInterrupt):
+        open_or_download("eurosat", tmp_path, interrupted)
+    assert open_or_download("eurosat", tmp_path, Published(tmp_path)) == "all"

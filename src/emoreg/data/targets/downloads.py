@@ -25,20 +25,35 @@ def open_or_download(name: str, folder: Path, construct: Callable[[bool], Opened
         construct: opens the set; its argument says whether to download files that are missing.
 
     Raises:
-        UserError: the set cannot be opened, and `folder` cannot be written; or another process downloads the set for
-            longer than PATIENCE.
+        UserError: the set cannot be opened, and `folder` cannot be written; another process downloads the set for
+            longer than PATIENCE; or an earlier download was interrupted, but the set opens, perhaps with files missing.
         Exception: whatever `construct` raises after a failed download, or on damaged files.
     """
+    unfinished = _locked(name, folder) / "unfinished"
     reason = ""
-    if not is_downloading(name, folder):
+    if not is_downloading(name, folder) and not unfinished.exists():
         try:
             return construct(False)
         except Exception as error:  # on missing files, or anything that parsers raise on damaged ones
             reason = f"{error}; "
 
     def in_turn(patience: float) -> Opened:
-        with hold_new(_locked(name, folder), patience=patience):
-            return construct(True)
+        with hold_new(unfinished.parent, patience=patience):
+            if unfinished.exists() and _opens(construct):
+                raise UserError(
+                    f"an earlier download of {name} into {folder} was interrupted, so files may be missing, which "
+                    f"torchvision does not notice: delete the set's files there and {unfinished.parent}, and run this "
+                    "again; if you know that they are whole, delete only the latter"
+                )
+            unfinished.touch()
+            try:
+                opened = construct(True)
+            except Exception:
+                if not _opens(construct):  # then the next attempt begins anew
+                    unfinished.unlink()
+                raise
+            unfinished.unlink()
+            return opened
 
     try:
         return in_turn(SILENT)
@@ -52,6 +67,14 @@ def open_or_download(name: str, folder: Path, construct: Callable[[bool], Opened
 def is_downloading(name: str, folder: Path) -> bool:
     """Whether a process downloads the set: its files may then be incomplete, which not all sets notice."""
     return holder(_locked(name, folder)) is not None
+
+
+def _opens(construct: Callable[[bool], object]) -> bool:
+    try:
+        construct(False)
+    except Exception:  # see above
+        return False
+    return True
 
 
 def _locked(name: str, folder: Path) -> Path:

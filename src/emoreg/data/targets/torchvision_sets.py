@@ -177,7 +177,7 @@ def read_torchvision(key: str, root: str | None) -> Target:
         )
     train, test = SETS[key].parts
     options = [*train] if test is None else [*train, test]
-    parts = [_open(key, folder, arguments) for arguments in options]
+    parts = _open(key, folder, options)
     if not all(map(len, parts)):
         raise UserError(f"{key} in {folder} is incomplete: a split has no images")
     classes, labels = _index_classes(key, folder, parts, [_labels(key, part) for part in parts])
@@ -202,12 +202,13 @@ def _constructor(key: str, folder: Path, options: Options) -> Callable[..., Any]
     return functools.partial(getattr(datasets, SETS[key].name), str(folder), **options)
 
 
-def _open(key: str, folder: Path, options: Options) -> Any:
-    construct = _constructor(key, folder, options)
+def _open(key: str, folder: Path, options: Sequence[Options]) -> list[Any]:
+    """Open all parts of a set together: of an interrupted download one part may be whole."""
+    parts = [_constructor(key, folder, arguments) for arguments in options]
     try:
         if not SETS[key].can_download:
-            return construct()
-        return open_or_download(key, folder, lambda download: construct(download=download))
+            return [part() for part in parts]
+        return open_or_download(key, folder, lambda download: [part(download=download) for part in parts])
     except Exception as error:  # parsers of text, JSON, MAT, ... may raise anything on a damaged file
         reason = shortened(str(error), 300) or type(error).__name__
         raise UserError(
