@@ -16,7 +16,7 @@ from emoreg.config.training import TrainingSettings
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import Table
 from emoreg.models.regulation import RegulatedClassifier
-from emoreg.runs.run import Run
+from emoreg.runs.run import FINAL, Run
 from emoreg.runtime.progress import Progress
 from emoreg.suites.subject import Subject
 from emoreg.training.fabric import make_fabric
@@ -47,4 +47,7 @@ def subject(tmp_path: Path, quiet: Progress, images: Callable[..., ImageSet]) ->
     classifier = RegulatedClassifier(TinyBackbone(), TinyBackbone(), 2, mode="learned", lam=0.3).eval()
     target = TargetSettings("svhn", validation=0.0)
     recipe = dataclasses.replace(TrainRecipe(), target=target, training=ON_CPU)
-    return Subject(Run(tmp_path / "run"), recipe, classifier, make_fabric(ON_CPU), quiet, images(), None)
+    run = Run(tmp_path / "run")
+    run.folder.mkdir()
+    (run.folder / FINAL).write_text('{"test": null}')
+    return Subject(run, recipe, classifier, make_fabric(ON_CPU), quiet, images(), None)

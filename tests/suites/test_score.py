@@ -160,7 +160,9 @@ def test_changed_images_are_refused(run: Path, quiet: Progress) -> None:
     assert not file_of(Run(run), CALIBRATION).exists()
 
 
-def test_a_set_with_other_training_images_is_refused(image_folder: Path, tmp_path: Path, quiet: Progress) -> None:
+def test_a_set_with_other_training_images_is_refused_by_the_suite_that_uses_validation_images(
+    image_folder: Path, tmp_path: Path, quiet: Progress
+) -> None:
     """Validation images are drawn from these, and may now be some that the run was trained on."""
     settings = {"target.name": "folder", "target.root": str(image_folder), "target.validation": 0.5}
     settings |= {"target.image_size": 8, "backbone.name": "resnet8", "training.epochs": 1, "training.device": "cpu"}
@@ -168,3 +170,5 @@ def test_a_set_with_other_training_images_is_refused(image_folder: Path, tmp_pat
     (image_folder / "train" / "red" / "0000.png").rename(image_folder / "train" / "red" / "renamed.png")
     with pytest.raises(UserError, match=r"have changed since it was trained .*, so its validation images are not"):
         score_suites(run, ["calibration"], "cpu", progress=quiet)
+    other = {"transfer": {"sets": [{"name": "digits"}], "images": 20}}  # uses no validation images
+    assert score_suites(run, [other], "cpu", progress=quiet)

@@ -19,7 +19,7 @@ from emoreg.runtime.seeding import derive_seed
 from emoreg.stages.metrics import calibration_error, reliability
 from emoreg.suites.options import CalibrationOptions
 from emoreg.suites.scored import Scored
-from emoreg.suites.subject import Outputs, Subject, checksum_of
+from emoreg.suites.subject import Outputs, Subject, checksum_of, refuse_changed_images
 
 MAX_TEMPERATURE = 100.0  # its inverse is the minimum; at these limits outputs are almost one-hot or uniform
 MIN_IMAGES = 4  # for two halves
@@ -35,8 +35,10 @@ def score(subject: Subject, options: CalibrationOptions) -> Scored:
         that would fit the temperature are classified correctly: their NLL only falls with it, so that none is the best.
 
     Raises:
-        UserError: too few images.
+        UserError: too few images; validation images that have changed, so that the run may have been trained on some.
     """
+    if subject.held_out is not None:
+        refuse_changed_images(subject.run, subject.recipe, subject.held_out, "validation")
     scored = subject.predict(subject.scored)
     if subject.held_out is not None:
         fitted = subject.predict(subject.held_out)

@@ -70,7 +70,8 @@ class Subject:
         progress: shows progress.
         scored: images to score, on the device: the run's test images, or, if the test split stays unseen, its
             validation images.
-        held_out: validation images beside test images: neither trained on nor scored; None if there are none.
+        held_out: validation images beside test images: neither trained on nor scored; None if there are none. Who uses
+            them first calls `refuse_changed_images`.
     """
 
     run: Run
@@ -164,10 +165,7 @@ def open_subject(
     assert scored is not None  # TargetSettings requires validation images if the test split stays unseen
     images = load_target(scored, recipe.target, training, fabric, progress)
     refuse_changed_images(run, recipe, images, "test" if test is not None else "validation")
-    rest = None
-    if held_out is not None:
-        rest = load_target(held_out, recipe.target, training, fabric, progress)
-        refuse_changed_images(run, recipe, rest, "validation")
+    rest = None if held_out is None else load_target(held_out, recipe.target, training, fabric, progress)
     classifier.freeze_encoder = False  # otherwise gradients of attacks would not flow through the encoder
     return Subject(run, recipe, place(classifier, fabric).eval(), fabric, progress, images, rest)
 
