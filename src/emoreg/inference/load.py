@@ -200,7 +200,7 @@ def _recorded_experience(run: Run, recipe: TrainRecipe) -> str:
             )
         return names[0]
     if recipe.encoder.experience is None:
-        raise _NoReadoutError("its emotional encoder was never pre-trained")
+        raise _NoReadoutError("its emotional encoder was never pre-trained on affective images")
     return recipe.encoder.experience
 
 

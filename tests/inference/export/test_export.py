@@ -427,7 +427,9 @@ def test_cards_say_what_stage_1_was_and_what_all_weights_were_trained_on(
     assert ("(stage 1), and nothing else" in card) == ("backbone" not in changes)
     assert f"In stage 1 it was {learned}" in (card := encoder(run, loaded.recipe))
     assert sources in card
-    assert sources in classifier_card(loaded, "pass", {}, None)
+    card = classifier_card(loaded, "pass", {}, None)
+    assert sources in card
+    assert (f"trained further in stage 2; in stage 1 it was {learned}" in card) == ("control" in learned)
     transfer = dataclasses.replace(loaded.recipe, regulation=RegulationSettings("transfer"))
     card = classifier_card(dataclasses.replace(loaded, recipe=transfer), "pass", {}, None)
     assert f"an encoder of stage 1 ({learned}" in card and sources in card
@@ -443,6 +445,15 @@ def test_the_card_of_a_classifier_from_published_weights_says_so(runs: Path) -> 
     card = classifier_card(dataclasses.replace(loaded, recipe=recipe), "pass", {}, None)
     assert "Backbone: resnet18 (started from timm's published weights of resnet18)." in card
     assert "terms of their own: digits; they started from timm's published weights of resnet18." in card
+
+
+def test_the_card_of_a_model_of_your_own_does_not_claim_to_know_all_its_training_data(
+    tmp_path: Path, quiet: Progress
+) -> None:
+    model = RegulatedClassifier(TinyBackbone(), TinyBackbone(), 10, mode="learned")
+    train(CLASSIFIER, tmp_path / "run", model=model, progress=quiet)
+    card = classifier_card(load_run(tmp_path / "run", model=model), "pass", {}, None)
+    assert "terms of their own: digits; they started from weights that were given in Python, of which" in card
 
 
 def test_the_card_of_an_encoder_that_rehearsed_says_so(runs: Path, tmp_path: Path) -> None:

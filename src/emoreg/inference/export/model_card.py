@@ -300,6 +300,8 @@ def _sources(recipe: TrainRecipe | None, stage1: PretrainRecipe | None) -> str:
 
 def _given_weights(settings: BackboneSettings) -> str:
     """Describe the weights that a network started from; "" if they were drawn at random."""
+    if settings.is_own:
+        return "weights that were given in Python, of which it is not recorded what they had learned"
     if settings.pretrained:
         return f"timm's published weights of {settings.name}"
     return "" if settings.weights is None else f"weights of {settings.name} from a file"
@@ -363,6 +365,8 @@ def _classifier_facts(
         assert stage1 is not None  # the readout is of this run
         stimuli = ", ".join(settings.name for settings in stage1.sets)
         branch += f", pre-trained on affective images ({markdown(stimuli)})."
+    elif stage1 is not None:
+        branch += f"; in stage 1 it was {_learned(stage1)}."
     else:
         branch += f"; {markdown(loaded.no_readout_reason)}."
     if is_apart:
