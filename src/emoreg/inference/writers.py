@@ -27,7 +27,8 @@ def json_line(row: dict[str, Any]) -> str:
 def row_writer(path: Path, with_all: bool = False) -> Iterator[Callable[[Prediction], None]]:
     """Yield a function that writes a prediction as a row. The complete file appears at `path` when the block ends.
 
-    CSV has a column for each value; names of nested values have a dot ("non_emotional.class").
+    CSV has a column for each value; names of nested values have a dot ("non_emotional.class"). A process that is killed
+    leaves its rows in a hidden file beside `path`, which names the process and is never taken for another's.
 
     Args:
         path: ends in .jsonl or .csv.
