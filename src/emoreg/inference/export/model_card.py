@@ -140,7 +140,7 @@ def classifier_card(
     return _render(
         loaded.folder,
         metadata,
-        title=f"A {_kind(recipe)} {NETWORKS[task]} {len(loaded.classes)} {OUTPUTS[task]}",
+        title=f"{_kind(recipe)} {NETWORKS[task]} {len(loaded.classes)} {OUTPUTS[task]}",
         facts=facts,
         use=use,
         files=files,
@@ -191,10 +191,12 @@ def _rows(
 def _kind(recipe: TrainRecipe) -> str:
     mode = recipe.regulation.mode
     if _is_trained_apart(recipe):
-        return "two-network"
+        return "A two-network"
     if recipe.has_two_responses:
-        return "regulated"
-    return LABELS[mode] if mode in RELATIVES else "plain"
+        return "A regulated"
+    if mode in RELATIVES:
+        return f"{'An' if LABELS[mode].startswith('E') else 'A'} {LABELS[mode]}"
+    return "A plain"
 
 
 def _is_published_test(recipe: TrainRecipe, final: Mapping[str, Any], split: str) -> bool:
