@@ -10,7 +10,14 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] data. DefaultCPUAllocator: not enough memory: you tried"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 7.64 GiB, other allocations: 68.91 GiB)"),
+        RuntimeError("Invalid buffer size: 34.36 GiB"),
+    ],
 )
 @pytest.mark.parametrize("most", [1, 3, 7, 100])
 def test_a_batch_that_does_not_fit_is_computed_in_parts_and_in_order(most: int, error: RuntimeError) -> None:

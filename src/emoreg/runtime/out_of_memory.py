@@ -11,11 +11,18 @@ from emoreg.errors import UserError
 
 T = TypeVar("T")
 
+# PyTorch has an exception for some accelerators only. Its other allocators raise a RuntimeError with such a message.
+MESSAGES = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",  # on Windows
+    "MPS backend out of memory",
+    "Invalid buffer size",  # of a tensor that is larger than Metal allows
+)
+
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error of PyTorch says that a device or the machine is out of memory."""
-    # PyTorch has an exception for accelerators only; its CPU allocator raises a plain RuntimeError with this message.
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(message in str(error) for message in MESSAGES)
 
 
 def in_halves(compute: Callable[[slice], T], batch: slice, device: torch.device) -> list[T]:
