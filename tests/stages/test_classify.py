@@ -246,6 +246,8 @@ def test_an_encoder_is_taken_over_against_the_pretrained_weights_that_stage_1_st
     Path(present(started.weights)).unlink()
     told = refusal(lambda: build_classifier(recipe, 10))
     assert f"the pretrained weights that {run.folder} started from" in told and "set as_is" in told
+    told = refusal(lambda: build_classifier(with_encoder(recipe, takeover="as_is", moments_only=True), 10))
+    assert told.startswith("encoder.moments_only needs the pretrained weights") and "set as_is" not in told
 
 
 def test_twins_of_a_seed_differ_only_in_the_encoder(

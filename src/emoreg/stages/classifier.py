@@ -101,9 +101,12 @@ def _build_fresh(recipe: TrainRecipe, experience: str) -> nn.Module:
     try:
         return build_backbone(started, size)
     except SettingError as error:
+        takeover, others = f"encoder.takeover: {recipe.encoder.takeover}", ", or set as_is"
+        if recipe.encoder.takeover == "as_is":
+            takeover, others = "encoder.moments_only", ""
         raise UserError(
-            f"encoder.takeover: {recipe.encoder.takeover} needs the pretrained weights that {run.folder} started from, "
-            f"which cannot be loaded ({error}): restore them, or set as_is"
+            f"{takeover} needs the pretrained weights that {run.folder} started from, which cannot be loaded "
+            f"({error}): restore them{others}"
         ) from None
 
 
