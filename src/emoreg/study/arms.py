@@ -29,8 +29,8 @@ LABELS: Mapping[ArmMode, str] = {
 }
 REGULATED: tuple[RegulatedMode, ...] = get_args(RegulatedMode)
 EXPERIENCES: tuple[Experience, ...] = get_args(Experience)
-# What the encoder learns in stage 1, for every experience that has one. `moments` takes only the scale of its weights
-# from the run of affect.
+# What the encoder learns in stage 1, for every experience that has one. `moments` takes only the scale of its weights,
+# and its biases and gains, from the run of affect.
 PRETEXTS: Mapping[Experience, Pretext] = {
     "affect": "affect",
     "moments": "affect",
