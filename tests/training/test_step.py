@@ -199,3 +199,10 @@ def test_an_own_rule_has_the_schedules_share_with_layer_decay_too(
             train_step(state, Batch(torch.randn(2, 3, 8, 8), torch.tensor([0, 1]), torch.arange(2)))
             assert lr == pytest.approx(0.3 * own[-1])
     assert shares[0.5] == pytest.approx(shares[None]) and max(shares[None]) == pytest.approx(1)
+
+
+def test_the_learning_rate_is_0_if_every_factor_is_0() -> None:
+    recipe = TrainRecipe(training=TrainingSettings(device="cpu", precision="32-true"))
+    objective = Objective(TinyBackbone(), squared, lr_factors={"": 0.0})
+    state = make_state(make_fabric(recipe.training), objective, recipe, batch_size=2, steps=4)
+    assert state.lr == 0

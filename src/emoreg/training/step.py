@@ -90,9 +90,12 @@ class TrainState:
 
     @property
     def lr(self) -> float:
-        """The current learning rate of parameters without a factor, even if all of the optimiser's have one."""
+        """The current learning rate of parameters without a factor, even if all of the optimiser's have one.
+
+        0 if every factor is 0.
+        """
         group, factor = self.measured
-        return float(self.schedule.get_last_lr()[group]) / factor
+        return float(self.schedule.get_last_lr()[group]) / factor if factor else 0.0
 
     @property
     def kept(self) -> nn.Module:
