@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from emoreg.report.looks import possible_looks
+from emoreg.study.arms import REGULATED
 from emoreg.study.read_study import read_study
 from emoreg.study.study_file import StudyFile
 
@@ -28,7 +30,17 @@ def test_the_study_file_is_read_as_the_page_describes_it(tmp_path: Path) -> None
         assert [variant.label for variant in point.variants] == ["own losses", "mixture", "shrunk"]
         assert [stimuli.label for stimuli in point.stimuli] == ["oasis", "emoset"]
         assert point.recipe.target.validation == 0 and point.recipe.target.test  # as in a confirmation
-    assert (study.seeds, study.looks, study.machine is None) == (8, (5, 8), False)
+    assert (study.seeds, study.looks, study.machine is None) == (8, (6, 8), False)
+
+
+def test_some_data_could_pass_at_each_look_of_the_study_file(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(FILES[0], encoding="utf-8")
+    study = read_study(tmp_path / "study.yaml")
+    modes = {arm.mode for arm in study.arms if arm.mode in REGULATED}
+    (arms,) = {len(modes) * len(point.variants) * len(point.stimuli) for point in study.grid}
+    assert (arms, study.looks) == (6, possible_looks((6, 8), arms))
+    assert possible_looks((4, 8), 1) == possible_looks((5, 8), 6) == (8,)  # as the page says
+    assert possible_looks((5, 8), 5) == (5, 8)
 
 
 def test_every_key_of_a_study_file_is_on_the_page() -> None:
