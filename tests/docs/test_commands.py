@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import re
 import shlex
@@ -65,3 +66,12 @@ def test_names_in_the_text_are_public_or_can_be_imported(page: Path) -> None:
     assert {*re.findall(r"`emoreg\.([\w.]+)\(", text)} <= {*emoreg.__all__}
     for line in re.findall(r"`(from emoreg[\w.]* import \w+)`", text):
         exec(line, {})
+
+
+def test_the_page_on_python_names_every_function_that_shows_progress() -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    (sentence,) = re.findall(r"^([^.]+)\shave an argument\s`progress`\.", text, re.MULTILINE)
+    public = {name: getattr(emoreg, name) for name in emoreg.__all__}
+    functions = {name: value for name, value in public.items() if inspect.isfunction(value)}
+    showing = {name for name, value in functions.items() if "progress" in inspect.signature(value).parameters}
+    assert {*re.findall(r"`(\w+)`", sentence)} == showing
