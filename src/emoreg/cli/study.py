@@ -57,8 +57,9 @@ def study(
         gpus_per_run: with --ray; 0.25 puts four runs on a GPU. Default: 1 if the cluster has GPUs
         cpus_per_run: with --ray. Default: 1
         dry_run: print what missing or unreadable image sets need, the plan, and the expected duration on this machine,
-            and stop; the exit code is 2 if the study would not start, because sets are missing or its suites cannot
-            score its runs, and 1 if runs would fail, because a set cannot be read
+            and stop; the exit code is 2 if the study would not start, because sets are missing, have changed or have
+            a root that nothing reads, or because its suites cannot score its runs, and 1 if runs would fail, because a
+            set cannot be read
         smoke: train one seed for one epoch on a few images, to check that all of it runs
 
     Examples:
@@ -171,9 +172,9 @@ def _print_plan(
 ) -> int:
     """Print the plan, its expected duration, and what missing image sets need; return the exit code.
 
-    The code is 2 if the study would not start, because sets are missing or have a root that nothing reads, or because
-    its suites cannot score its runs, and 1 if runs would fail because a set cannot be read. Other failures are not
-    foreseen.
+    The code is 2 if the study would not start, because sets are missing, have changed or have a root that nothing
+    reads, or because its suites cannot score its runs, and 1 if runs would fail because a set cannot be read. Other
+    failures are not foreseen.
     """
     from emoreg.data.embedded import has_unread_root
     from emoreg.runtime.terminal import show
