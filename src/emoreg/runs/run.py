@@ -55,7 +55,11 @@ class Run:
     | final.json | the final metrics; a run is finished when this file exists |
     | diverged.json | why a run diverged; such a run has neither of the two files above |
     | calibration.json | the temperature of the finished classifier, see `inference.temperature` |
-    | tensorboard/, trackers.json | event files, and what each tracker has received |
+    | confusion.csv, confusion.png | the confusion matrix on the test images; `emoreg train` writes them |
+    | suites/ | results of suites, see `suites.results` |
+    | explain/ | the page of `emoreg explain` |
+    | experience/ | a copy of the stage-1 run, for `predict`; only if you put it there |
+    | tensorboard/, wandb/, trackers.json | event files, offline files, and what each tracker has received |
     """
 
     folder: Path
