@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -112,3 +113,10 @@ def test_the_other_examples_run_unchanged(word: str, run: str, tmp_path: Path, m
 def test_every_block_of_code_is_tested_here() -> None:
     assert len(FILES) == 2 and len(SCRIPTS) == 4 and len(LINES) == 2
     assert len(BLOCKS) == len(FILES) + len(SCRIPTS) + len(LINES)
+
+
+def test_the_places_to_change_exist() -> None:
+    places = re.findall(r"`(\w+)` (?:in|of)\s`src/(emoreg/[\w/]+)\.py`", PAGE)
+    assert {name for name, _ in places} >= {"SETS", "TARGETS", "EMBEDDED", "Mode", "READ_IF", "Regulation", "LABELS"}
+    for name, path in places:
+        assert hasattr(importlib.import_module(path.replace("/", ".").removesuffix(".__init__")), name)
