@@ -454,7 +454,7 @@ def test_without_a_network_one_line_says_what_to_do(
         read(name, tmp_path)
     said = str(caught.value)
     assert said.startswith(f"{name} can neither be read from {tmp_path} nor downloaded there") and "\n" not in said
-    assert re.search(message, said) and "target.name folder" in said and "torchvision.datasets." in said
+    assert re.search(message, said) and "the name folder and its root" in said and "torchvision.datasets." in said
 
 
 def test_damaged_files_and_inconsistent_splits_are_refused_in_one_line(

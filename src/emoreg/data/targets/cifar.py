@@ -73,8 +73,8 @@ def read_cifar(name: str, root: str | None, edition: int = EDITION) -> Target:
         reason = shortened(str(error), 300) or type(error).__name__
         raise UserError(
             f"{name} can neither be read from {folder} nor downloaded there ({reason}). Without a network: put the "
-            f"published archive ({dataset.filename}) into {folder}, or set target.root to a folder or zip of "
-            "<split>/<class>/*.png"
+            f"published archive ({dataset.filename}) into {folder}, or give a folder or zip of "
+            "<split>/<class>/*.png as the root"
         ) from None
     tables = [Table(name, part.data, np.asarray(part.targets, np.int64)) for part in parts]
     return Target(tables[0], tables[1], tuple(parts[0].classes), has_published_test=True)

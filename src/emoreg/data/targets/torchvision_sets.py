@@ -213,8 +213,8 @@ def _open(key: str, folder: Path, options: Sequence[Options]) -> list[Any]:
         reason = shortened(str(error), 300) or type(error).__name__
         raise UserError(
             f"{key} can neither be read from {folder} nor downloaded there ({reason}). Put its files there as "
-            f"torchvision.datasets.{SETS[key].name} expects them, or give a folder or zip of <split>/<class>/*.jpg: "
-            "target.name folder, target.root ..."
+            f"torchvision.datasets.{SETS[key].name} expects them, or give a folder or zip of <split>/<class>/*.jpg, "
+            "with the name folder and its root"
         ) from None
 
 
