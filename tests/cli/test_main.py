@@ -139,8 +139,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--target", "{limt: 5}", "mine/stage2.yaml"], "target.limt: .*did you mean 'target.limit'.*"),
         (["train", "--target={limit: 0, name: digits}", "mine/stage2.yaml"], "target.limit: must be at least 1.*"),
         (["train", "mine/stage2.yaml", "--stimuli.count", "9"], r".*\(it belongs to 'emoreg pretrain'\)"),
-        (["train", "nothere.yaml"], "cannot read the recipe nothere.yaml: No such file or directory"),
-        (["train", "mine"], "cannot read the recipe mine: Is a directory"),
+        (["train", "nothere.yaml"], "cannot read nothere.yaml: No such file or directory"),
+        (["sweep", "nothere.yaml"], "cannot read nothere.yaml: No such file or directory"),  # which is no recipe
+        (["train", "mine"], "cannot read mine: Is a directory"),
         (["train", "flags/train/red/0000.png"], "flags/train/red/0000.png:1: not text in UTF-8; .*"),
         (["train", "mine/stage1.yaml"], r"mine/stage1.yaml:1: stimuli: .* \(it belongs to 'emoreg pretrain'\)"),
         (["pretrain", "mine/stage2.yaml"], r"mine/stage2.yaml:1: target: .* \(it belongs to 'emoreg train'\)"),

@@ -65,7 +65,7 @@ def read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
     try:
         content = read_bounded(path, MAX_BYTES)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path, or a file that is too large
-        raise UserError(f"cannot read the recipe {path}: {getattr(error, 'strerror', None) or error}") from None
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
     encoding = next((name for mark, name in _ENCODINGS if content.startswith(mark)), "utf-8")
     try:
         text = content.decode(encoding)
