@@ -61,6 +61,13 @@ def test_every_command_in_the_docs_has_the_options_of_the_parser(line: str) -> N
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_brackets_in_commands_are_in_quotes_as_zsh_needs_them(page: Path) -> None:
+    for line in re.findall(r"^    ((?:emoreg|pip) .*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+        unquoted = re.sub(r"'[^']*'|\"[^\"]*\"", "", line).partition(" #")[0]
+        assert "[" not in unquoted, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_names_in_the_text_are_public_or_can_be_imported(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert {*re.findall(r"`emoreg\.([\w.]+)\(", text)} <= {*emoreg.__all__}
