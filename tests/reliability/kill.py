@@ -139,7 +139,8 @@ def study_outcome(folder: Path) -> dict[str, object]:
 def pack_outcome(folder: Path) -> dict[str, object]:
     arrays: dict[str, object] = {path.name: path.read_bytes() for path in folder.glob("*.npy")}
     about = json.loads((folder / "pack.json").read_text())
-    return arrays | {"files": _files(folder), "about": {key: about[key] for key in about if key != "made"}}
+    del about["made"], about["identity"]["files"]  # times: of the pack, and of its images
+    return arrays | {"files": _files(folder), "about": about}
 
 
 def _files(folder: Path) -> list[str]:
