@@ -98,6 +98,18 @@ def test_rehearsal_is_reported_with_its_effect_on_differences() -> None:
     assert "such as Backbone, the ensemble, fresh and moments, also reflect these images and steps" in rehearsed
 
 
+def test_twins_whose_frozen_batch_norms_saw_no_images_are_remarked() -> None:
+    frozen = {"encoder.frozen": True}
+    arms = (run(frozen), run(frozen, "learned shuffled"))
+    assert notes(*arms).remarks == ()
+    assert notes(run(), run({"encoder.frozen": False}, "learned fresh")).remarks == ()
+    (remark,) = notes(*arms, run(frozen, "learned fresh"), run(frozen, "learned moments")).remarks
+    assert remark.startswith("The encoder of Learn-E-Reg is frozen. Its batch norms, if it has any, keep in fresh and ")
+    assert remark.endswith("differences from fresh and moments also reflect these statistics.")
+    shrunk = {**frozen, "encoder.takeover": "shrunk", "encoder.shrink": 0.5}
+    assert notes(run(shrunk, "learned moments")).remarks == ()  # estimated anew, on images of the target
+
+
 def test_adamw_and_mixed_features_are_reported() -> None:
     (adamw,) = notes(run({"optimizer.name": "adamw"})).remarks
     assert adamw.startswith("AdamW is insensitive to the scale of the loss")

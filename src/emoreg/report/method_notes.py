@@ -48,7 +48,7 @@ def method_notes(runs: pd.DataFrame) -> MethodNotes:
         "Gradient budget": _by_line(rows, _budget),
         "Takeover of the encoder": _by_line([row for row in rows if row["experience"] != "fresh"], _takeover),
     }
-    remarks = [*_as_given(rows), *_rehearsing(rows), *_features(rows), *_scale_free(rows)]
+    remarks = [*_as_given(rows), *_rehearsing(rows), *_frozen(rows), *_features(rows), *_scale_free(rows)]
     return MethodNotes(editions, tuple((name, value) for name, value in facts.items() if value), tuple(remarks))
 
 
@@ -128,9 +128,14 @@ def _start(row: Row) -> str:
 
 
 def _takeover(row: Row) -> str:
-    kind = _setting(row, "encoder.takeover")
+    kind = _takeover_of(row)
     shrink = f" (s = {_setting(row, 'encoder.shrink'):g})" if kind == "shrunk" else ""
-    return TAKEOVERS["as_is" if is_missing(kind) else kind] + shrink
+    return TAKEOVERS[kind] + shrink
+
+
+def _takeover_of(row: Row) -> str:
+    kind = _setting(row, "encoder.takeover")
+    return "as_is" if is_missing(kind) else str(kind)
 
 
 def _as_given(rows: Sequence[Row]) -> list[str]:
@@ -158,6 +163,25 @@ def _rehearsing(rows: Sequence[Row]) -> list[str]:
         f"In stage 2 the encoder of {all_of(_names(rehearsed))} keeps learning from the stimuli of stage 1 "
         "(encoder.rehearsal): differences from arms without rehearsal, such as Backbone, the ensemble, fresh and "
         "moments, also reflect these images and steps."
+    ]
+
+
+def _frozen(rows: Sequence[Row]) -> list[str]:
+    frozen = [
+        row
+        for row in rows
+        if not is_missing(value := _setting(row, "encoder.frozen"))
+        and value
+        # After a shrunk takeover the statistics of moments are estimated anew.
+        and (row["experience"] == "fresh" or (row["experience"] == "moments" and _takeover_of(row) != "shrunk"))
+    ]
+    if not frozen:
+        return []
+    twins = all_of(list(dict.fromkeys(row["experience"] for row in frozen)))
+    return [
+        f"The encoder of {all_of(_names(frozen))} is frozen. Its batch norms, if it has any, keep in {twins} the "
+        "statistics that stage 1 started from, in the other twins those of images: differences from "
+        f"{twins} also reflect these statistics."
     ]
 
 
