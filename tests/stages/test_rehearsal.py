@@ -153,12 +153,16 @@ def test_no_draw_is_taken_from_what_a_random_regulation_draws_from() -> None:
     assert draws[0] == draws[1] == torch.rand(1)
 
 
-def test_processes_share_the_stimuli_of_a_step() -> None:
-    images = stimuli(8)
-    alone = torch.cat([batch.rows for batch in shown(rehearsal_of(images), TinyBackbone(), [4, 4])])
-    shares = [shown(rehearsal_of(images, part=(index, 2)), TinyBackbone(), [2, 2]) for index in (0, 1)]
-    first, second = (torch.cat([batch.rows for batch in share]) for share in shares)
-    assert torch.equal(torch.stack([first, second], dim=1).flatten(), alone)
+@pytest.mark.parametrize("size", [4, 5])
+def test_processes_share_the_stimuli_of_a_step_however_it_divides(size: int) -> None:
+    images, middle = stimuli(8), size // 2
+    alone = torch.cat([batch.rows for batch in shown(rehearsal_of(images), TinyBackbone(), [size, size])])
+    own = [rehearsal_of(images, part=(0, middle, size)), rehearsal_of(images, part=(middle, size, size))]
+    first = shown(own[0], TinyBackbone(), [middle, middle])
+    second = shown(own[1], TinyBackbone(), [1, size - middle - 1] * 2)  # accumulates two parts
+    steps = [first[0], *second[:2], first[1], *second[2:]]
+    assert torch.equal(torch.cat([batch.rows for batch in steps]), alone)
+    assert [int(each.seen) for each in own] == [2 * size, 2 * size]  # a checkpoint has the first one's
 
 
 def test_trying_a_part_of_one_image_does_not_advance_the_stimuli(
@@ -219,7 +223,7 @@ def test_each_twin_rehearses_what_it_has_learned(
 
 def test_a_process_rehearses_its_share(rehearsing: TrainRecipe, quiet: Progress) -> None:
     second = SimpleNamespace(device=torch.device("cpu"), global_rank=1, world_size=2)
-    assert present(read_rehearsal(rehearsing, cast(Fabric, second), quiet)).part == (1, 2)
+    assert present(read_rehearsal(rehearsing, cast(Fabric, second), quiet, batch_size=5)).part == (2, 5, 5)
 
 
 @pytest.mark.parametrize("flip", [True, False])

@@ -218,7 +218,8 @@ def _loss(
     weights = class_weights(recipe.loss.class_weights, images.labels, classes)
     if weights is not None:
         progress.detail(f"{context.run.folder.name}: {describe_class_weights(weights, classes)}")
-    rehearsal = read_rehearsal(recipe, context.fabric, progress)
+    batch_size = min(recipe.training.batch_size, len(images))
+    rehearsal = read_rehearsal(recipe, context.fabric, progress, batch_size)
     return classification_loss(classifier, images, recipe, weights, rehearsal)
 
 

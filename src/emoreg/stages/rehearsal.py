@@ -49,7 +49,8 @@ class Rehearsal(nn.Module):
         turns: for the twin rotation: after every second pass, turn each stimulus by another quarter turn, its label.
             (Stage 1 draws turns at random.)
         seed: of the order.
-        part: (index, number) of the processes that share a step and its stimuli.
+        part: of a step's images and stimuli, if several processes share them: this process's first one, the one after
+            its last, and their number in all processes. None for a single process.
     """
 
     order: Tensor  # int64 (M,), rows of an epoch of stage 1
@@ -65,11 +66,12 @@ class Rehearsal(nn.Module):
         mirrors: bool,
         turns: bool,
         seed: int,
-        part: tuple[int, int] = (0, 1),
+        part: tuple[int, int, int] | None = None,
     ) -> None:
         super().__init__()
         self.weight, self.stimuli, self.loss_of = weight, stimuli, loss_of
         self.mirrors, self.turns, self.part = mirrors, turns, part
+        self.taken = 0  # of this process's stimuli of the current step
         self.head = head.requires_grad_(False)
         order = mixed_order(quotas, seed, 0, generator(seed, "rehearsal"))
         self.register_buffer("order", order.to(stimuli.labels.device), persistent=False)
@@ -89,9 +91,12 @@ class Rehearsal(nn.Module):
 
     @torch.no_grad()
     def _next(self, count: int) -> Batch:
-        index, processes = self.part
-        numbers = self.seen + index + processes * torch.arange(count, device=self.seen.device)
-        self.seen += processes * count
+        first, last, size = self.part or (0, count, count)
+        numbers = self.seen + first + self.taken + torch.arange(count, device=self.seen.device)
+        self.taken += count
+        if first + self.taken >= last:  # processes may have different numbers, so all count whole steps
+            self.seen += size
+            self.taken = 0
         passes, places = numbers // len(self.order), numbers % len(self.order)
         pixels, labels, rows = next(self.stimuli.batches(self.order[places], count))
         images = normalise(pixels)
@@ -104,8 +109,16 @@ class Rehearsal(nn.Module):
         return Batch(images, labels, rows)
 
 
-def read_rehearsal(recipe: TrainRecipe, fabric: Fabric, progress: Progress) -> Rehearsal | None:
+def read_rehearsal(
+    recipe: TrainRecipe, fabric: Fabric, progress: Progress, batch_size: int | None = None
+) -> Rehearsal | None:
     """Make the rehearsal of a recipe, with the stimuli of its experience; None if it has none.
+
+    Args:
+        recipe: of stage 2.
+        fabric: device, and the processes that share a step.
+        progress: reports the decoding of the stimuli.
+        batch_size: images in a step, over all processes; None for training.batch_size.
 
     Raises:
         UserError: the stimuli are missing, have changed since stage 1, or do not fit into memory.
@@ -129,6 +142,8 @@ def read_rehearsal(recipe: TrainRecipe, fabric: Fabric, progress: Progress) -> R
         hint = "raise training.memory_limit_gib, set it to 0, or pre-train with fewer (stimuli.limit)"
         raise SettingError("encoder.rehearsal", f"{reason}; {hint}")
     turns = first.pretext == "rotation"
+    size, rank, processes = batch_size or recipe.training.batch_size, fabric.global_rank, fabric.world_size
+    part = (size * rank // processes, size * (rank + 1) // processes, size) if processes > 1 else None
     rehearsal = Rehearsal(
         settings.rehearsal,
         load_stage1_head(run, data.task.outputs),
@@ -138,7 +153,7 @@ def read_rehearsal(recipe: TrainRecipe, fabric: Fabric, progress: Progress) -> R
         first.augment.flip,
         turns,
         recipe.seed,
-        (fabric.global_rank, fabric.world_size),
+        part,
     )
     return rehearsal.to(fabric.device)
 
