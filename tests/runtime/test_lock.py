@@ -42,6 +42,15 @@ def test_a_folder_is_locked_by_one_process_and_the_error_names_it(tmp_path: Path
     assert f"{tmp_path} is being worked on by process {other.pid} on " in str(error.value)
 
 
+def test_a_link_in_the_place_of_the_holder_is_not_followed(tmp_path: Path) -> None:
+    (mine := tmp_path / "mine").write_text("precious")
+    (folder := tmp_path / "of others").mkdir()
+    (folder / lock.HOLDER).symlink_to(mine)
+    with hold(folder):
+        assert str(os.getpid()) in (folder / lock.HOLDER).read_text()
+    assert mine.read_text() == "precious"
+
+
 def test_a_query_of_the_holder_is_not_mistaken_for_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "MOMENT", 5.0)  # on a busy machine
     (tmp_path / lock.LOCK).touch()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import json
 import os
 import platform
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emoreg.errors import UserError
-from emoreg.runtime.safe_io import new_folder, read_json
+from emoreg.runtime.safe_io import new_folder, read_json, write_json
 
 LOCK, HOLDER = ".lock", ".holder.json"
 PARTIAL = ".*.part"  # left behind by `write_atomically` when the process is killed
@@ -96,7 +95,7 @@ def hold(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
         with contextlib.suppress(OSError):  # only for messages
             now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
             this_process = Holder(os.getpid(), platform.node(), now)
-            (folder / HOLDER).write_text(json.dumps(dataclasses.asdict(this_process)))
+            write_json(folder / HOLDER, dataclasses.asdict(this_process))  # replaces a link, and never follows it
         yield
     finally:
         with contextlib.suppress(OSError):
