@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emoreg.errors import UserError
-from emoreg.runtime.safe_io import make_folder, read_bounded, read_json, write_json, writing
+from emoreg.runtime.safe_io import make_folder, read_bounded, read_json, write_atomically, write_json, writing
 
 
 def test_a_file_is_read_up_to_the_limit_and_no_further(tmp_path: Path) -> None:
@@ -52,6 +52,22 @@ def test_json_is_written_in_utf_8_with_lone_surrogates_escaped(tmp_path: Path) -
         write_json(tmp_path / "a.json", {"a": object()})
     assert read_json(tmp_path / "a.json") == content
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_two_processes_with_one_number_do_not_write_into_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, fsync = tmp_path / "table", os.fsync
+
+    def while_another_writes(number: int) -> None:
+        fsync(number)
+        monkeypatch.setattr(os, "fsync", fsync)
+        write_atomically(path, b"of the other")
+        assert path.read_bytes() == b"of the other"
+
+    monkeypatch.setattr(os, "fsync", while_another_writes)
+    write_atomically(path, b"ours")
+    assert path.read_bytes() == b"ours" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_is_created_with_its_parents_and_may_exist(tmp_path: Path) -> None:

@@ -67,9 +67,10 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
     Raises:
         OSError: the file cannot be written; the old content is kept.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # A random name: in containers, processes that share a folder may have the same number.
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:  # never through a link
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
