@@ -28,7 +28,7 @@ from emoreg.config.schema import StimuliSettings
 from emoreg.config.training import TrackerName
 from emoreg.errors import Diverged
 from emoreg.runs.run import METRICS, Run
-from emoreg.runs.tracker_clients import Row, place_of
+from emoreg.runs.tracker_clients import Row, place_of, without_passwords
 from emoreg.runs.trackers import Trackers, send_all_later, tracked
 from emoreg.runtime.progress import Progress
 from emoreg.stages.classify import train
@@ -399,6 +399,22 @@ def test_a_tracker_that_is_not_installed_is_refused_before_training(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     told = refusal(lambda: train(tracked_by(stage2, "mlflow"), tmp_path / "run", progress=Told()))
     assert "pip install 'emoreg[mlflow]'" in told and not (tmp_path / "run" / METRICS).exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("https://me:secret@host:5000/runs", "https://host:5000/runs"),
+        ("https://token@host", "https://host"),
+        ("postgresql://me:sec/ret@host/db", "postgresql://host/db"),  # SQLAlchemy lets passwords have slashes
+        ("https://me:sec@ret@host emoreg", "https://host emoreg"),
+        ("https://host:5000/runs me@home", "https://host:5000/runs me@home"),
+        ("sqlite:////home/me/runs.db", "sqlite:////home/me/runs.db"),
+    ],
+)
+def test_addresses_are_told_without_names_and_passwords(address: str, told: str) -> None:
+    assert without_passwords(address) == told
+    assert without_passwords(f"{address} failed") == f"{told} failed"
 
 
 def test_a_damaged_record_does_not_stop_a_run(stage2: TrainRecipe, tmp_path: Path, fake: type[Fake]) -> None:

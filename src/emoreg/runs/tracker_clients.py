@@ -141,8 +141,8 @@ def _mlflow_run(client: Any, id_: str) -> Any:
 
 
 def without_passwords(text: str) -> str:
-    """Remove user names and passwords from the addresses in a text."""
-    return re.sub(r"//[^/@\s]*@", "//", text)
+    """Remove user names and passwords from the addresses in a text. A password may contain "/" and "@"."""
+    return re.sub(r"//([^/@\s]*:\S*|[^/@\s]*)@", "//", text)
 
 
 def check_installed(name: TrackerName) -> None:
