@@ -28,7 +28,7 @@ def row_writer(path: Path, with_all: bool = False) -> Iterator[Callable[[Predict
     """Yield a function that writes a prediction as a row. The complete file appears at `path` when the block ends.
 
     CSV has a column for each value; names of nested values have a dot ("non_emotional.class"). A process that is killed
-    leaves its rows in a hidden file beside `path`, which names the process and is never taken for another's.
+    leaves its rows in a hidden file beside `path`, which no other process writes.
 
     Args:
         path: ends in .jsonl or .csv.
@@ -41,11 +41,11 @@ def row_writer(path: Path, with_all: bool = False) -> Iterator[Callable[[Predict
     if suffix not in FORMATS:
         raise UserError(f"{path} must end in {' or '.join(FORMATS)}")
     # Open for hours, without a lock on the folder: `hold` would take a .part for a leftover and delete it.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.unfinished")
     with writing(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("w", encoding="utf-8", newline="") as file:
+            with temporary.open("x", encoding="utf-8", newline="") as file:
                 table, has_header = csv.writer(file), False
 
                 def write(prediction: Prediction) -> None:
