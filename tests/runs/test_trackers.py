@@ -417,8 +417,11 @@ def test_addresses_are_told_without_names_and_passwords(address: str, told: str)
     assert without_passwords(f"{address} failed") == f"{told} failed"
 
 
-def test_a_damaged_record_does_not_stop_a_run(stage2: TrainRecipe, tmp_path: Path, fake: type[Fake]) -> None:
-    (tmp_path / "trackers.json").write_text("[]")
+@pytest.mark.parametrize("content", ["[]", "[" * 200_000])
+def test_a_damaged_record_does_not_stop_a_run(
+    content: str, stage2: TrainRecipe, tmp_path: Path, fake: type[Fake]
+) -> None:
+    (tmp_path / "trackers.json").write_text(content)
     Trackers(Run(tmp_path), tracked_by(stage2, "wandb"), Told()).update([{"epoch": 1}])
     assert len(fake.rows) == 1
 

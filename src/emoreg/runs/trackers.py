@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
 import os
 import time
@@ -34,7 +33,7 @@ from emoreg.runs.tracker_clients import (
 )
 from emoreg.runtime.lock import FolderInUse, hold
 from emoreg.runtime.progress import Progress
-from emoreg.runtime.safe_io import write_json
+from emoreg.runtime.safe_io import read_json, write_json
 
 PAUSE = 120.0  # seconds without another attempt after a failure, since each attempt waits for a timeout
 SLOW, SHARE = 0.5, 20  # after a request of more than SLOW seconds, wait SHARE times as long
@@ -258,7 +257,7 @@ def send_all_later(finished: Sequence[tuple[Run, Recipe]], progress: Progress) -
 
 def _read_record(run: Run) -> dict[str, list[dict[str, Any]]]:
     try:
-        record = json.loads((run.folder / TRACKED).read_text())
+        record = read_json(run.folder / TRACKED)
         # Earlier versions recorded a single place, without naming it.
         places = {name: [known] if isinstance(known, dict) else known for name, known in record.items()}
         return {name: [dict(place) for place in known] for name, known in places.items()}
