@@ -157,6 +157,18 @@ def test_a_test_split_that_cannot_be_read_is_left_out_and_the_page_says_so(
         explain(runs / "learned", (), tmp_path, device="cpu", progress=quiet)
 
 
+def test_the_page_names_no_folder_of_the_machine(
+    runs: Path, photos: Path, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*given: object) -> None:
+        raise UserError(f"target.root: no folder {tmp_path / 'digits'}")
+
+    monkeypatch.setattr("emoreg.inference.explain.explain.read_labelled", gone)
+    page = Page(explain(runs / "learned", photos / "a.png", tmp_path / "out", device="cpu", progress=quiet))
+    assert "target.root: no folder digits" in page.words
+    assert "Responses to a.png" in page.source and str(tmp_path) not in page.source and str(photos) not in page.source
+
+
 @pytest.mark.parametrize("has_record", [True, False])
 def test_other_images_are_not_called_test_images_and_those_that_the_run_was_trained_on_are_counted(
     runs: Path, tmp_path: Path, quiet: Progress, has_record: bool

@@ -29,6 +29,7 @@ from emoreg.inference.load import LoadedRun, load_run, require_classes
 from emoreg.inference.pictures import thumbnail
 from emoreg.inference.predict import Image, Images, find_images, predict
 from emoreg.runs.run import Run
+from emoreg.runtime.places import portable
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import make_folder, write_atomically
 from emoreg.stages.evaluate import read_labelled
@@ -172,7 +173,7 @@ def _explain_images(
         for number, prediction in enumerate(predictions):
             batch = _batch([prediction.source], loaded, fabric)
             (maps,) = saliency_maps(loaded.model, batch, [prediction.regulated.index])
-            name, note = captions[number] if captions else (prediction.image, "")
+            name, note = captions[number] if captions else (portable(prediction.image, Path()), "")
             picture = np.asarray(thumbnail(prediction.source, loaded.fit))
             explained.append(ExplainedImage(name, note, picture, prediction, maps))
             advance(1)

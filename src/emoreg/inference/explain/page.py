@@ -27,7 +27,7 @@ from emoreg.report.drawing import Chart
 from emoreg.report.formatting import NOTHING, percent
 from emoreg.report.page import Part, template
 from emoreg.report.page_tables import Entry, Grid
-from emoreg.runtime.places import portable
+from emoreg.runtime.places import portable, without_places
 from emoreg.runtime.safe_io import write_atomically
 from emoreg.stages.given_model import describes_given_model
 from emoreg.study.arms import LABELS
@@ -124,7 +124,7 @@ def _sentences(
     if split is not None:
         sentences += _split_sentences(loaded, split)
     elif missing:
-        sentences.append(f"There are no results on the test split, which could not be read: {missing}")
+        sentences.append(f"There are no results on the test split, which could not be read: {without_places(missing)}")
     correlations = [agreement(image.maps[0], image.maps[1]) for image in explained if len(image.maps) > 1]
     correlations = [value for value in correlations if not math.isnan(value)]
     if correlations:
@@ -222,10 +222,10 @@ def _image_section(image: ExplainedImage, folder: Path, name: str) -> ImageSecti
         caption = f"sums to {saliency.logit_gain:+.1f}, error {saliency.residual:+.2f}".replace("-", "−")
         alt = f"Evidence for and against {predicted} in the {label} response"
         pictures.append(Picture(f"{label}, for {predicted}", caption, alt, _uri(pixels)))
-    return ImageSection(name, image.name, tuple(pictures), _responses_grid(image.prediction, image.note))
+    return ImageSection(name, image.name, tuple(pictures), _responses_grid(image.name, image.prediction, image.note))
 
 
-def _responses_grid(prediction: Prediction, note: str) -> Grid:
+def _responses_grid(name: str, prediction: Prediction, note: str) -> Grid:
     responses = {"regulated": prediction.regulated}
     if prediction.emotional is not None:
         responses = {"non-emotional": prediction.non_emotional, "emotional": prediction.emotional, **responses}
@@ -244,7 +244,7 @@ def _responses_grid(prediction: Prediction, note: str) -> Grid:
         notes.append(f"λ = {fraction(prediction.lam)}")
     notes += [f"felt: {emotion.summary}" for emotion in prediction.felt]
     headers = ("response", "class", "probability", f"of {prediction.regulated.name}")
-    return Grid(f"Responses to {prediction.image}", "; ".join(notes), headers, (("", rows),))
+    return Grid(f"Responses to {name}", "; ".join(notes), headers, (("", rows),))
 
 
 def _parts(loaded: LoadedRun, split: ExplainedSplit, letters: Sequence[str]) -> list[Part]:
