@@ -506,12 +506,14 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
 
 def test_a_folder_with_files_is_only_overwritten_on_request(runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    (out / ".export-killed").mkdir(parents=True)  # left by an export that was killed
+    (out / ".emoreg-export-killed").mkdir(parents=True)  # left by an export that was killed
     export(runs / "plain", out, "hub")
     assert {path.name for path in out.iterdir()} == {"README.md", "config.json", "model.safetensors"}
     (out / "README.md").write_text("mine")
+    (out / ".export-notes").mkdir()
     assert "is not empty; choose another folder" in refusal(lambda: export(runs / "plain", out, "hub"))
     assert (out / "README.md").read_text() == "mine"
+    (out / ".export-notes").rmdir()
     export(runs / "plain", out, "hub", overwrite=True)
     assert (out / "README.md").read_text(encoding="utf-8").startswith("---")
     assert {path.name for path in out.iterdir()} == {"README.md", "config.json", "model.safetensors"}

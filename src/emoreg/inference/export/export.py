@@ -50,7 +50,7 @@ SHOWN: Mapping[Task, str] = {  # what the code on a Hub card prints of a respons
     "multilabel": "dict(zip(model.classes, response.logits[0].sigmoid().tolist()))",
     "regression": "dict(zip(model.classes, response.logits[0].tolist()))",
 }
-UNFINISHED = ".export-"  # prefix of the temporary folder that files are moved from when all are written
+UNFINISHED = ".emoreg-export-"  # prefix of the temporary folder that files are moved from when all are written
 
 Format = Literal["hub", "onnx", "torch", "timm"]
 
