@@ -51,6 +51,10 @@ def make(image_folder: Path, tmp_path: Path, quiet: Progress) -> Callable[..., P
     return call
 
 
+def interrupt(*given: object) -> None:
+    raise KeyboardInterrupt
+
+
 def same(one: Pack, other: Pack) -> bool:
     arrays = [
         (one.images.pixels, other.images.pixels),
@@ -173,6 +177,22 @@ def test_an_interrupted_pack_resumes(
     assert same(open_pack(made.folder, "target"), open_pack(whole.folder, "target"))
     about = json.loads((made.folder / "pack.json").read_text())
     assert about["source"]["bytes"] == whole.source_bytes
+
+
+def test_links_in_an_unfinished_pack_are_not_written_through(
+    make: Callable[..., Packed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(packing, "_finish", interrupt)
+        make()
+    folder, mine = tmp_path / "pack", tmp_path / "mine"
+    (folder / "pixels.npy").rename(mine)
+    before = mine.read_bytes()
+    for name in ("pixels.npy", "names.npy"):
+        (folder / name).symlink_to(mine)
+    made = make()
+    assert made.decoded == made.images and mine.read_bytes() == before
+    assert not any(path.is_symlink() for path in folder.iterdir())
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")

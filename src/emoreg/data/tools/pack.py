@@ -272,7 +272,7 @@ class _Store:
             # The files of the images that are left to pack may change: one that cannot be decoded is repaired.
             unchanged = _digest(stamps[: state["done"]]) if is_valid else ""
             is_same &= state.get(FILES, unchanged) == unchanged
-            if is_same and is_valid and (folder / PIXELS).is_file():
+            if is_same and is_valid and (folder / PIXELS).is_file() and not (folder / PIXELS).is_symlink():
                 self.done, self.noted_bytes = state["done"], state["bytes"]
                 # `leave_out` may have been interrupted between its two changes.
                 self.unreadable = [entry for entry in state["unreadable"] if entry["row"] < self.done]
@@ -400,7 +400,8 @@ def _finish(store: _Store, collection: Collection, names: NDArray[np.str_]) -> d
 
 
 def _save(path: Path, array: NDArray[Any]) -> None:
-    with path.open("wb") as file:
+    path.unlink(missing_ok=True)  # a link in the folder of an unfinished pack may lead anywhere
+    with path.open("xb") as file:
         np.save(file, array, allow_pickle=False)
         file.flush()
         os.fsync(file.fileno())
