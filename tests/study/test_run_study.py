@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ import yaml
 from PIL import Image
 
 from emoreg.cli.main import main
+from emoreg.runtime.lock import hold
 from emoreg.runtime.progress import Progress
 from emoreg.study import run_study as run_study_module
 from emoreg.study import scheduler
+from emoreg.study import score_study as score_study_module
 from emoreg.study.columns import RunStatus
 from emoreg.study.definition import Study
 from emoreg.study.differences import BEFORE_ADDED
@@ -131,6 +134,22 @@ def test_added_suites_stay_when_the_file_is_run_again(
         assert [suite.name for suite in open_study(path).study.suites] == ["calibration", "adversarial"]
     file.write_text(f"{STUDY}suites: [adversarial: {{images: 8}}]\n")
     assert [suite.public_options["images"] for suite in open_study(file).study.suites if suite.adversarial] == [8]
+
+
+@pytest.mark.extra("suites")
+def test_suites_that_two_commands_add_at_once_both_stay(
+    file: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_study(read_study(file), "runs/mine", progress=quiet)
+
+    def after_another(folder: Path) -> AbstractContextManager[None]:
+        monkeypatch.setattr(score_study_module, "hold", hold)
+        score_study("runs/mine", parse_suites(["calibration"]), progress=quiet)
+        return hold(folder)
+
+    monkeypatch.setattr(score_study_module, "hold", after_another)
+    score_study("runs/mine", parse_suites(["adversarial: {images: 4}"]), progress=quiet)
+    assert {suite.name for suite in open_study("runs/mine").study.suites} == {"calibration", "adversarial"}
 
 
 SETTINGS = """\

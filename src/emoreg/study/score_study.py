@@ -51,22 +51,12 @@ def score_study(
     require_guard()
     require_own_process("scoring a study", "--jobs does")
     progress = progress or Progress(details=False)
-    opened = open_study(path, runs)
+    opened = _open(path, suites, runs)
     if opened.fallen_out:
         progress.say(opened.fallen_out)
-    by_name = {suite.name: suite for suite in (*opened.study.suites, *suites)}
-    if not by_name:
-        raise UserError(f"{path} names no suites: give some with --suites, or write 'suites:' in its file")
-    if opened.study.edition == 1:
-        raise UserError(f"{path} is a study of the first edition, whose table has no suites: give its run folders")
-    stage_2 = [run.run for run in opened.planned if run.mode is not None]
-    if not any(run.is_finished for run in stage_2):
-        if any(run.has_diverged for run in stage_2):
-            raise UserError(f"all runs of stage 2 that have ended in {opened.out} diverged: there is nothing to score")
-        raise UserError(f"no run of this study is finished in {opened.out}; run 'emoreg study' first")
-    study = scored_in(opened.study, tuple(by_name.values()))
-    opened = replace(opened, study=study)
     with hold(opened.out), contextlib.closing(make_pool(jobs, progress, None, isolated=True)) as pool:
+        opened = _open(path, suites, runs)  # a process that held the lock may have added suites
+        study = opened.study
         left = left_to_score(opened.planned, study.suites)
         check_scorable((), left, study.suites)
         places, faults = find_data(study.data, [job.planned.recipe for job in left], opened.out)
@@ -78,3 +68,19 @@ def score_study(
         table = opened.table()
         write_results(opened.out / TABLE, table)
     return opened, table
+
+
+def _open(path: Path | str, suites: Sequence[Suite], runs: Path | str | None) -> StudyOnDisk:
+    """Open a study with further suites. Raises UserError if there is nothing to score."""
+    opened = open_study(path, runs)
+    by_name = {suite.name: suite for suite in (*opened.study.suites, *suites)}
+    if not by_name:
+        raise UserError(f"{path} names no suites: give some with --suites, or write 'suites:' in its file")
+    if opened.study.edition == 1:
+        raise UserError(f"{path} is a study of the first edition, whose table has no suites: give its run folders")
+    stage_2 = [run.run for run in opened.planned if run.mode is not None]
+    if not any(run.is_finished for run in stage_2):
+        if any(run.has_diverged for run in stage_2):
+            raise UserError(f"all runs of stage 2 that have ended in {opened.out} diverged: there is nothing to score")
+        raise UserError(f"no run of this study is finished in {opened.out}; run 'emoreg study' first")
+    return replace(opened, study=scored_in(opened.study, tuple(by_name.values())))
