@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import itertools
 import json
+import os
 import shutil
 import string
 import sys
@@ -31,6 +32,7 @@ from emoreg.data.tools.diffusion.diffuse import diffuse, with_labels
 from emoreg.data.tools.diffusion.image_to_image import vary
 from emoreg.data.tools.diffusion.settings import DiffuseSettings
 from emoreg.errors import UserError
+from emoreg.runtime.lock import hold
 from emoreg.runtime.progress import Progress
 from narrow import files
 
@@ -254,6 +256,13 @@ def test_a_model_that_has_changed_is_refused(model: str, stimuli: Stimuli, tmp_p
     config.write_text(config.read_text().replace("0.012", "0.013"))
     with pytest.raises(UserError, match=r"has changed since .*out was started"):
         diffuse(stimuli, str(copy), TINY, tmp_path / "out", QUIET)
+
+
+def test_two_processes_do_not_make_images_in_one_folder(model: str, stimuli: Stimuli, tmp_path: Path) -> None:
+    (out := tmp_path / "out").mkdir()
+    with hold(out), pytest.raises(UserError, match=f"is being worked on by process {os.getpid()} on "):
+        diffuse(stimuli, model, TINY, out, QUIET)
+    assert diffuse(stimuli, model, TINY, out, QUIET).made == 6
 
 
 def test_other_folders_are_refused(model: str, stimuli: Stimuli, tmp_path: Path) -> None:

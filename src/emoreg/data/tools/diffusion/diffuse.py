@@ -54,6 +54,7 @@ from emoreg.data.tools.diffusion.variants import (
     write_manifest,
 )
 from emoreg.errors import UserError, printable
+from emoreg.runtime.lock import hold_new, is_trace
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.safe_io import read_json
 from emoreg.runtime.seeding import derive_seed, generator
@@ -104,7 +105,8 @@ def diffuse(
 
     Raises:
         UserError: the extra is not installed; the folder holds other files, or images made with other settings (names
-            these); a source or the model cannot be read; the memory or the disk is full; every image was flagged.
+            these), or another process is using it; a source or the model cannot be read; the memory or the disk is
+            full; every image was flagged.
     """
     require_extra()
     out = Path(out)
@@ -112,7 +114,21 @@ def diffuse(
     if not isinstance(model, str):
         name = str(getattr(model.config, "_name_or_path", None) or type(model).__name__)
     common = _common(stimuli, name, settings)
-    commit = _check_folder(out, stimuli.images, common)
+    _check_folder(out, stimuli.images, common)  # before a lock is written in a folder that is refused
+    with hold_new(out, "set's folder"):
+        return _diffuse(stimuli, model, name, common, settings, out, progress)
+
+
+def _diffuse(
+    stimuli: Stimuli,
+    model: str | Any,
+    name: str,
+    common: Provenance,
+    settings: DiffuseSettings,
+    out: Path,
+    progress: Progress,
+) -> Diffused:
+    commit = _check_folder(out, stimuli.images, common)  # another process may have held the lock
     wanted, done, unreadable = _examine(stimuli, settings, common, out, progress)
     kept = sum(not provenance["flagged"] for provenance in done.values())
     missing = [variant for variant in wanted if variant.file not in done]
@@ -175,7 +191,7 @@ def _check_folder(out: Path, images: Images, common: Provenance) -> str:
     """The model's commit that is recorded in a folder to resume; "" for a new one. UserError for any other folder."""
     path = out / SETTINGS
     if not path.exists():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if out.exists() and (not out.is_dir() or not all(map(is_trace, out.iterdir()))):
             raise UserError(f"{out} is not empty and holds no diffused images; choose another folder with --out")
         return ""
     try:
