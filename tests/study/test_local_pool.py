@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pandas as pd
@@ -237,14 +238,16 @@ def test_after_an_unexpected_error_the_next_run_has_a_new_process(
     (run,) = plan_runs(dataclasses.replace(tiny_study, arms=(BACKBONE,), seeds=1), tmp_path / "runs")
     with contextlib.closing(LocalPool(2, quiet)) as pool:
 
-        def worker_of(how: str) -> int | None:
+        def worker_of(how: str) -> BaseProcess:
             pool.start(misbehaving(run, how))
             (worker,) = pool.workers
             while not pool.wait():
                 pass
-            return worker.process.pid
+            return worker.process
 
-        assert worker_of("raises") == worker_of("exits") != worker_of("raises")
+        first, same, other = worker_of("raises"), worker_of("exits"), worker_of("raises")
+        assert first is same is not other
+        assert first.exitcode == 0  # it has ended by itself, and was not killed
 
 
 def test_a_study_whose_process_group_gets_two_signals_reports_once_and_resumes_to_the_same_table(

@@ -189,6 +189,7 @@ def _rows(
 
 
 def _kind(recipe: TrainRecipe) -> str:
+    """The kind of network with its article, such as "A regulated"."""
     mode = recipe.regulation.mode
     if _is_trained_apart(recipe):
         return "A two-network"
