@@ -10,15 +10,15 @@ quickstart: $(VENV)/installed
 
 # Tests of the core, in an environment without the optional extras.
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n auto --core
+	$(BIN)/python -m pytest -n auto --dist worksteal --core
 
 # All tests except those marked slow; the environment has all extras, and a missing one is an error.
 test-all: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # Tests of the core with the oldest Python and dependencies that pyproject.toml allows.
 test-lowest: $(VENV)-lowest/installed
-	$(VENV)-lowest/bin/python -m pytest -n auto --core
+	$(VENV)-lowest/bin/python -m pytest -n auto --dist worksteal --core
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -47,13 +47,14 @@ $(VENV)/installed-dev: pyproject.toml
 
 $(VENV)-lowest/installed: pyproject.toml constraints/lowest.txt
 	python3.11 -m venv $(VENV)-lowest
-	$(VENV)-lowest/bin/python -m pip install --quiet --constraint constraints/lowest.txt --editable '.[test]'
+	$(VENV)-lowest/bin/python -m pip install --quiet --no-compile --constraint constraints/lowest.txt --editable '.[test]'
 	@touch $@
 
+# Python compiles a module when it is first imported; pip would compile all of them, most of which never are.
 define install
 @$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(sys.version_info < (3, 11) and f"emoreg needs Python >= 3.11; {sys.executable} is {v}. Choose another: make PYTHON=python3.12 ...")'
 $(PYTHON) -m venv $(VENV)
-$(BIN)/python -m pip install --quiet --editable '$(1)'
+$(BIN)/python -m pip install --quiet --no-compile --editable '$(1)'
 endef
 
 clean:
