@@ -21,8 +21,7 @@ from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runtime.optional import importing
 from emoreg.runtime.seeding import numpy_drawn_from
 from emoreg.suites.options import AdversarialOptions
-from emoreg.suites.scored import MORE, Scored
-from emoreg.suites.subject import Subject, checksum_of, drawn
+from emoreg.suites.subject import MORE, Scored, Subject, checksum_of, drawn
 
 BATCH = 50  # the same in every arm: PGD's random starts are drawn batch by batch
 STEP = 2.5  # step size of PGD in units of eps / steps: enough to reach the border (Madry et al. 2018, appendix)

@@ -18,8 +18,7 @@ from emoreg.errors import UserError
 from emoreg.runtime.seeding import derive_seed
 from emoreg.stages.metrics import calibration_error, reliability
 from emoreg.suites.options import CalibrationOptions
-from emoreg.suites.scored import Scored
-from emoreg.suites.subject import Outputs, Subject, checksum_of, refuse_changed_images
+from emoreg.suites.subject import Outputs, Scored, Subject, checksum_of, refuse_changed_images
 
 MAX_TEMPERATURE = 100.0  # its inverse is the minimum; at these limits outputs are almost one-hot or uniform
 MIN_IMAGES = 4  # for two halves

@@ -20,8 +20,7 @@ from emoreg.errors import UserError
 from emoreg.runtime.optional import importing
 from emoreg.runtime.seeding import derive_seed, numpy_drawn_from
 from emoreg.suites.options import CorruptionOptions
-from emoreg.suites.scored import MORE, Scored
-from emoreg.suites.subject import Subject, checksum_of, drawn, with_pixels
+from emoreg.suites.subject import MORE, Scored, Subject, checksum_of, drawn, with_pixels
 
 CORRUPTIONS: tuple[str, ...] = (
     *("gaussian_noise", "shot_noise", "impulse_noise"),

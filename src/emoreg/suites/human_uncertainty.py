@@ -16,8 +16,7 @@ from torch import Tensor
 from emoreg.errors import UserError, shortened
 from emoreg.runtime.safe_io import read_bounded
 from emoreg.suites.options import HumanUncertaintyOptions
-from emoreg.suites.scored import Scored
-from emoreg.suites.subject import Subject, checksum_of
+from emoreg.suites.subject import Scored, Subject, checksum_of
 
 SOURCE = "https://github.com/jcpeterson/cifar-10h"
 IMAGES, CLASSES = 10_000, 10  # the test images of CIFAR-10

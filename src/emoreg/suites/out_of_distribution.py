@@ -14,8 +14,7 @@ from torch import Tensor
 
 from emoreg.errors import UserError
 from emoreg.suites.options import OutOfDistributionOptions
-from emoreg.suites.scored import Scored
-from emoreg.suites.subject import Outputs, Subject, checksum_of, drawn, load_drawn, other_target
+from emoreg.suites.subject import Outputs, Scored, Subject, checksum_of, drawn, load_drawn, other_target
 
 KEPT = 0.95  # share of the own images above the threshold
 

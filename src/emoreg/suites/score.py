@@ -21,8 +21,7 @@ from emoreg.suites import adversarial, calibration, corruptions, human_uncertain
 from emoreg.suites.figures import headlines
 from emoreg.suites.options import Suite, read_suites
 from emoreg.suites.results import SuiteResult, current_result, read_result, write_result
-from emoreg.suites.scored import MORE, Scored
-from emoreg.suites.subject import Subject, open_subject, refuse_other_images
+from emoreg.suites.subject import MORE, Scored, Subject, open_subject, refuse_other_images
 from emoreg.training.fabric import resolve_precision, scoring_settings
 
 SCORERS: Mapping[str, Callable[[Subject, Any], Scored]] = {

@@ -1,11 +1,11 @@
-"""A finished classifier to be scored in suites, with its images and its outputs."""
+"""A finished classifier to be scored in suites, with its images and its outputs, and the result of scoring it."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 BATCH = 256  # the same in every arm: the last digits of sums depend on it
+MORE = "'emoreg[suites]'"  # for pip: the extra with the libraries of suites
 
 
 class Outputs(NamedTuple):
@@ -95,6 +96,21 @@ class Subject:
     def predict(self, images: ImageSet) -> Outputs:
         """Compute the outputs for images, in their order."""
         return outputs_of(self.classifier, images, self.fabric)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Figures of a suite.
+
+    Args:
+        figures: by name, in their order.
+        images: a description of the images.
+        checksums: of the images' pixels, by set.
+    """
+
+    figures: Mapping[str, float]
+    images: str
+    checksums: Mapping[str, str]
 
 
 @torch.no_grad()

@@ -18,8 +18,7 @@ from emoreg.data.images.image_set import ImageSet
 from emoreg.errors import UserError
 from emoreg.models.features import pooled_features
 from emoreg.suites.options import TransferOptions
-from emoreg.suites.scored import Scored
-from emoreg.suites.subject import BATCH, Subject, checksum_of, drawn, load_drawn, other_target
+from emoreg.suites.subject import BATCH, Scored, Subject, checksum_of, drawn, load_drawn, other_target
 
 PENALTIES = np.logspace(-1, 5, 7)  # for features of variance 1; leave-one-out errors decide
 
