@@ -22,7 +22,7 @@ from emoreg.stages.classify import train
 from emoreg.suites import score as module
 from emoreg.suites.options import parse_suites
 from emoreg.suites.results import SuiteResult, file_of, read_result
-from emoreg.suites.score import score_suites
+from emoreg.suites.score import require_scorable, score_suites
 from emoreg.suites.subject import open_subject
 
 (CALIBRATION,) = parse_suites(["calibration"])
@@ -89,7 +89,8 @@ def test_a_run_of_given_images_is_scored_only_on_these(tmp_path: Path, quiet: Pr
 def test_a_model_that_is_given_is_not_changed(run: Path, quiet: Progress) -> None:
     model, _ = load_classifier(Run(run))
     model.train()
-    subject = open_subject(Run(run), device="cpu", model=model, progress=quiet)
+    recipe = require_scorable(Run(run))
+    subject = open_subject(Run(run), recipe, "cpu", model, None, quiet)
     subject.classifier.requires_grad_(False)  # as attacks do
     assert model.training and all(parameter.requires_grad for parameter in model.parameters())
 

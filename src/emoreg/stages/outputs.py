@@ -21,7 +21,11 @@ T = TypeVar("T")
 
 
 def outputs_in_order(
-    images: ImageSet, fabric: Fabric, compute: Callable[[Tensor], T], rows: Tensor | None = None
+    images: ImageSet,
+    fabric: Fabric,
+    compute: Callable[[Tensor], T],
+    rows: Tensor | None = None,
+    batch_size: int | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, T]]:
     """Yield pixels uint8 (B, 3, S, S), labels and outputs of all images in order, without augmentation.
 
@@ -30,12 +34,13 @@ def outputs_in_order(
         fabric: device and precision.
         compute: maps normalised images, float32 (B, 3, S, S), to outputs.
         rows: int64 (M,), on the CPU, indices of the images; None for all.
+        batch_size: B; None for `evaluation_batch_size`.
 
     Raises:
         UserError: an image that is decoded on demand has become unreadable; one image alone does not fit into memory.
     """
     order = torch.arange(len(images)) if rows is None else rows
-    for pixels, labels, _ in images.batches(order, evaluation_batch_size(images.image_size)):
+    for pixels, labels, _ in images.batches(order, batch_size or evaluation_batch_size(images.image_size)):
         outputs = partial(_outputs, fabric, compute, pixels, labels)
         yield from in_halves(outputs, slice(0, len(labels)), fabric.device)
 

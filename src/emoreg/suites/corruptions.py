@@ -6,6 +6,7 @@ those of CIFAR-C, so the figures can be compared between arms, but not with publ
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from statistics import fmean
@@ -20,7 +21,7 @@ from emoreg.errors import UserError
 from emoreg.runtime.optional import importing
 from emoreg.runtime.seeding import derive_seed, numpy_drawn_from
 from emoreg.suites.options import CorruptionOptions
-from emoreg.suites.subject import MORE, Scored, Subject, checksum_of, drawn, with_pixels
+from emoreg.suites.subject import MORE, Scored, Subject, checksum_of, drawn
 
 CORRUPTIONS: tuple[str, ...] = (
     *("gaussian_noise", "shot_noise", "impulse_noise"),
@@ -69,8 +70,8 @@ def score(subject: Subject, options: CorruptionOptions) -> Scored:
     accuracy: dict[tuple[str, int], float] = {}
     with subject.progress.task(f"{subject.run.folder.name}: corruptions", len(CORRUPTIONS) * 5, "sets") as advance:
         for key, pixels in _damaged(images, checksum, options.seed):
-            damaged = with_pixels(images, torch.from_numpy(pixels).permute(0, 3, 1, 2))
-            accuracy[key] = subject.predict(damaged).accuracy
+            held = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(images.labels.device)
+            accuracy[key] = subject.predict(dataclasses.replace(images, pixels=held)).accuracy
             advance(1)
     figures = {
         "mean_accuracy": fmean(accuracy.values()),

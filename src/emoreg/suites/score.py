@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emoreg.config.recipe import TrainRecipe
+from emoreg.config.target_words import PREDICTED
 from emoreg.config.training import Device
 from emoreg.data.targets.target import Target
 from emoreg.errors import UserError
@@ -71,7 +72,7 @@ def score_suites(
         SettingError: an unknown suite or option; the error names the closest match.
     """
     wanted, run, progress = read_suites(suites), open_run(run), progress or Progress()
-    require_scorable(run)
+    own = require_scorable(run)
     if data is not None:
         refuse_other_images(run, data)  # otherwise earlier results would be returned for other images
     missing = [suite for suite in wanted if current_result(run, suite) is None]
@@ -80,23 +81,27 @@ def score_suites(
         with hold(run.folder):  # another process may have scored some in the meantime
             missing = [suite for suite in missing if current_result(run, suite) is None]
             if missing:
-                subject = open_subject(run, recipe, device, model, data, progress)
+                subject = open_subject(run, recipe or own, device, model, data, progress)
                 for suite in missing:
                     _score(subject, suite)
     results = [read_result(run, suite) for suite in wanted]
     return tuple(result for result in results if result is not None)
 
 
-def require_scorable(run: Run) -> None:
-    """Raise UserError for a run that is of stage 1, not finished, or without its weights."""
-    if run.stage == 1:
+def require_scorable(run: Run) -> TrainRecipe:
+    """Return the recipe of a finished classifier of one class per image; raise UserError for any other run."""
+    recipe = run.recipe
+    if not isinstance(recipe, TrainRecipe):
         raise UserError(f"{run.folder} is a run of stage 1; suites score classifiers")
+    if (task := recipe.target.task) != "classification":
+        raise UserError(f"{run.folder} predicts {PREDICTED[task]}; suites score classifiers of one class per image")
     _ = run.final
     if not (run.folder / WEIGHTS).is_file():
         raise UserError(
             f"{run.folder} has no {WEIGHTS}, which suites need: restore it, or delete {run.folder} and train the run "
             "again"
         )
+    return recipe
 
 
 def require_libraries(suites: Sequence[Suite]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +16,10 @@ from torch import Tensor
 
 from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import TargetSettings
-from emoreg.config.target_words import PREDICTED
 from emoreg.config.training import Device
 from emoreg.data.embedded import without_unread_root
 from emoreg.data.fingerprint import contents_of
 from emoreg.data.given import contents_of_given
-from emoreg.data.images.augment import normalise
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.splits import at_most
 from emoreg.data.images.table import Table
@@ -35,6 +32,7 @@ from emoreg.runtime.progress import Progress
 from emoreg.runtime.seeding import derive_seed
 from emoreg.stages.classifier import load_classifier
 from emoreg.stages.metrics import CHECKSUM_BYTES
+from emoreg.stages.outputs import outputs_in_order
 from emoreg.stages.target_images import load_target, parts_of
 from emoreg.suites.options import OtherSet, WithSets
 from emoreg.training.fabric import make_fabric, place, scoring_settings
@@ -117,9 +115,7 @@ class Scored:
 def outputs_of(classifier: RegulatedClassifier, images: ImageSet, fabric: Fabric) -> Outputs:
     """Compute the outputs of a classifier in evaluation mode for images, in their order; both are on the device."""
     logits, energies, labels = [], [], []
-    for pixels, truth, _ in images.batches(torch.arange(len(images)), BATCH):
-        with fabric.autocast():
-            response = classifier.respond(normalise(pixels))
+    for _, truth, response in outputs_in_order(images, fabric, classifier.respond, batch_size=BATCH):
         logits.append(response.logits.float().cpu())
         energies.append(energy_of(response, classifier.mix).cpu())
         labels.append(truth.cpu())
@@ -139,39 +135,27 @@ def energy_of(response: Response, mix: str) -> Tensor:
     return (1 - lam) * non_emotional + lam * emotional
 
 
-def refuse_task(target: TargetSettings, what: str) -> None:
-    """Raise UserError for a task other than one class per image; `what` names the run or target."""
-    if target.task != "classification":
-        raise UserError(f"{what} predicts {PREDICTED[target.task]}; suites score classifiers of one class per image")
-
-
 def open_subject(
     run: Run,
-    recipe: TrainRecipe | None = None,
-    device: Device = "auto",
-    model: RegulatedClassifier | None = None,
-    data: Target | None = None,
-    progress: Progress | None = None,
+    recipe: TrainRecipe,
+    device: Device,
+    model: RegulatedClassifier | None,
+    data: Target | None,
+    progress: Progress,
 ) -> Subject:
     """Load a finished run of stage 2 with its images.
 
     Args:
-        run: of stage 2.
-        recipe: its recipe with the current root of its images; None for the run's own.
+        run: that can be scored, see `score.require_scorable`.
+        recipe: its recipe with the current root of its images.
         device: as training.device.
         model: for a run that trained your own model, one built with the same code; a copy of it is scored.
         data: for a run that was given its images in Python, the same images.
-        progress: shows progress; None for the terminal.
+        progress: shows progress.
 
     Raises:
-        UserError: the run is of stage 1, not finished, or without weights; its images are missing, or have changed.
+        UserError: its images are missing, or have changed.
     """
-    progress = progress or Progress()
-    recorded = run.recipe
-    if not isinstance(recorded, TrainRecipe):
-        raise UserError(f"{run.folder} is a run of stage 1; suites score classifiers")
-    recipe = recipe or recorded
-    refuse_task(recipe.target, str(run.folder))
     # A caller keeps training a model that is given: scoring changes which of its parameters have gradients.
     classifier, classes = load_classifier(run, copy.deepcopy(model))
     training = scoring_settings(recipe, run, device)
@@ -186,7 +170,7 @@ def open_subject(
     return Subject(run, recipe, place(classifier, fabric).eval(), fabric, progress, images, rest)
 
 
-def target_of(run: Run, recipe: TrainRecipe, classes: tuple[str, ...], data: Target | None = None) -> Target:
+def target_of(run: Run, recipe: TrainRecipe, classes: tuple[str, ...], data: Target | None) -> Target:
     """Read the target of a run, or take the images that it was given in Python.
 
     Args:
@@ -198,11 +182,6 @@ def target_of(run: Run, recipe: TrainRecipe, classes: tuple[str, ...], data: Tar
     Raises:
         UserError: the images are missing, are not given again, or have other classes.
     """
-    if data is None and recipe.target.name.startswith(GIVEN_IMAGES):
-        raise UserError(
-            f"{run.folder} was trained on images that were given in Python ({recipe.target.name}): pass them again in "
-            "Python (data=)"
-        )
     target = read_target(without_unread_root(recipe.target), recipe.edition) if data is None else data
     if tuple(target.classes) != classes:
         raise UserError(f"{run.folder}: the classes of {recipe.target.name} are not those that it was trained on")
@@ -302,8 +281,3 @@ def drawn(images: ImageSet, limit: int | None, seed: int) -> ImageSet:
 def drawn_rows(labels: NDArray[np.int64] | NDArray[np.float32], limit: int, seed: int) -> NDArray[np.int64]:
     """The rows of the images that `drawn` draws, from the labels of all."""
     return at_most(np.arange(len(labels)), labels, limit, derive_seed(seed, "suites"))
-
-
-def with_pixels(images: ImageSet, pixels: Tensor) -> ImageSet:
-    """Replace the pixels of images, uint8 (N, 3, S, S), and keep their labels."""
-    return dataclasses.replace(images, pixels=pixels.to(images.labels.device))

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emoreg.data.images.augment import normalise
 from emoreg.data.images.image_set import ImageSet
 from emoreg.errors import UserError
 from emoreg.models.features import pooled_features
+from emoreg.stages.outputs import outputs_in_order
 from emoreg.suites.options import TransferOptions
 from emoreg.suites.subject import BATCH, Scored, Subject, checksum_of, drawn, load_drawn, other_target
 
@@ -61,14 +61,15 @@ def score(subject: Subject, options: TransferOptions) -> Scored:
 @torch.no_grad()
 def features_of(subject: Subject, images: ImageSet) -> NDArray[np.float64]:
     """Compute the features of images in their order, (N, D), or (N, D + De) with an emotional branch."""
-    model, parts = subject.classifier, list[Tensor]()
-    for pixels, _, _ in images.batches(torch.arange(len(images)), BATCH):
-        with subject.fabric.autocast():
-            batch = normalise(pixels)
-            features = [pooled_features(model.backbone, batch, model.widths[0], "backbone")]
-            if model.encoder is not None:
-                features.append(pooled_features(model.encoder, batch, model.widths[1], "encoder"))
-        parts.append(torch.cat([part.float() for part in features], dim=1).cpu())
+    model = subject.classifier
+
+    def compute(batch: Tensor) -> Tensor:
+        features = [pooled_features(model.backbone, batch, model.widths[0], "backbone")]
+        if model.encoder is not None:
+            features.append(pooled_features(model.encoder, batch, model.widths[1], "encoder"))
+        return torch.cat([part.float() for part in features], dim=1).cpu()
+
+    parts = [features for _, _, features in outputs_in_order(images, subject.fabric, compute, batch_size=BATCH)]
     return torch.cat(parts).double().numpy()
 
 
