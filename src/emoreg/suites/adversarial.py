@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from emoreg.config.normalisation import MEAN, STD
-from emoreg.models.regulation import RegulatedClassifier
 from emoreg.runtime.optional import importing
 from emoreg.runtime.seeding import numpy_drawn_from
 from emoreg.suites.options import AdversarialOptions
@@ -26,22 +25,6 @@ from emoreg.suites.subject import MORE, Scored, Subject, checksum_of, drawn
 BATCH = 50  # the same in every arm: PGD's random starts are drawn batch by batch
 STEP = 2.5  # step size of PGD in units of eps / steps: enough to reach the border (Madry et al. 2018, appendix)
 ATTACKS = ("pgd", "fgsm")
-
-
-class _OnPixels(nn.Module):
-    """Maps pixels in [0, 1], (B, 3, S, S), to z."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, classifier: RegulatedClassifier) -> None:
-        super().__init__()
-        self.classifier = classifier
-        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None])
-        self.register_buffer("std", torch.tensor(STD)[:, None, None])
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.classifier.respond((pixels - self.mean) / self.std).logits
 
 
 def score(subject: Subject, options: AdversarialOptions) -> Scored:
@@ -82,20 +65,20 @@ def score(subject: Subject, options: AdversarialOptions) -> Scored:
 
 
 def _estimator(subject: Subject) -> Any:
-    """Wrap the classifier for the toolbox, without gradients of its weights."""
+    """Wrap the classifier for the toolbox: it takes pixels in [0, 1], and gives no gradients of its weights."""
     with importing("art", "the suite adversarial", MORE):
         from art.estimators.classification.pytorch import PyTorchClassifier
     classifier, size = subject.classifier, subject.recipe.target.image_size
     for parameter in classifier.parameters():
         parameter.requires_grad_(False)
-    device = subject.fabric.device
     return PyTorchClassifier(
-        model=_OnPixels(classifier).to(device).eval(),
+        model=classifier,
         loss=nn.CrossEntropyLoss(),
         input_shape=(3, size, size),
         nb_classes=classifier.num_classes,
         clip_values=(0.0, 1.0),
-        device_type="gpu" if device.type == "cuda" else "cpu",
+        preprocessing=(MEAN, STD),
+        device_type="gpu" if subject.fabric.device.type == "cuda" else "cpu",
     )
 
 
