@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,10 +74,9 @@ def pretext_task(pretext: Pretext, heads: Sequence[Head], weights: Sequence[int]
         weights: of the sets in the reported mean loss.
         fabric: device and precision.
     """
-    return _rotation(fabric) if pretext == "rotation" else _affect(heads, weights, fabric)
+    if pretext == "rotation":
+        return PretextTask(len(TURNS), _rotation_loss, partial(measure_rotation, fabric=fabric), {"turns": TURNS})
 
-
-def _affect(heads: Sequence[Head], weights: Sequence[int], fabric: Fabric) -> PretextTask:
     def loss_of(model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         outputs, share = model(batch.images), batch.share
         if batch.partner_labels is None or share is None:
@@ -84,12 +84,10 @@ def _affect(heads: Sequence[Head], weights: Sequence[int], fabric: Fabric) -> Pr
         own = _label_loss(outputs, batch.labels, heads, share)
         return own + _label_loss(outputs, batch.partner_labels, heads, 1 - share)
 
-    def measure(model: nn.Module, sets: Sequence[ImageSet | None]) -> dict[str, float] | None:
-        return measure_heads(model, sets, heads, weights, fabric)
-
     read_out: dict[str, Any] = {"space": dataclasses.asdict(heads[0].space)}
     if len(heads) > 1:
         read_out = {"heads": [dataclasses.asdict(head) for head in heads]}
+    measure = partial(measure_heads, heads=heads, weights=weights, fabric=fabric)
     return PretextTask(heads[-1].stop, loss_of, measure, read_out)
 
 
@@ -102,15 +100,9 @@ def _label_loss(outputs: Tensor, labels: Tensor, heads: Sequence[Head], shares: 
     return (image_losses(outputs, labels, heads[0].space) * shares).mean()
 
 
-def _rotation(fabric: Fabric) -> PretextTask:
-    def loss_of(model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
-        rotated, turns = turned(batch.images)  # both parts of a mixed image are turned alike
-        return F.cross_entropy(model(rotated), turns)
-
-    def measure(model: nn.Module, sets: Sequence[ImageSet | None]) -> dict[str, float] | None:
-        return measure_rotation(model, sets, fabric)
-
-    return PretextTask(len(TURNS), loss_of, measure, {"turns": TURNS})
+def _rotation_loss(model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+    rotated, turns = turned(batch.images)  # both parts of a mixed image are turned alike
+    return F.cross_entropy(model(rotated), turns)
 
 
 def chance_of(images: ImageSet | None, space: EmotionSpace, pretext: Pretext) -> float | None:
@@ -175,16 +167,6 @@ def _same_order(rows: NDArray[np.int64], sources: dict[int, int], draw: torch.Ge
     return order
 
 
-def refuse_neutral(sets: Sequence[str]) -> None:
-    """Raise SettingError for the pretext `neutral` if procedural stimuli are among the sets, given by name."""
-    if "procedural" in sets:
-        raise SettingError(
-            "pretext",
-            "must not be neutral with procedural stimuli: their emotion is computed from brightness and colour, so "
-            "these are not a neutral label; choose rated stimuli, or leave the twin neutral out",
-        )
-
-
 def refuse_mixed_ratings(splits: Sequence[SplitStimuli], pretext: Pretext, augment: AugmentSettings) -> None:
     """Raise SettingError if mixed images would get mixed ratings, which have no meaning.
 
@@ -213,10 +195,16 @@ def with_neutral_labels(splits: Sequence[SplitStimuli]) -> list[SplitStimuli]:
     """Give all images of the sets labels that are not emotions.
 
     They are published ones if the set has them (OASIS's Category), else labels in APPEARANCE, which are zeros until the
-    images are decoded: see `labelled_by_appearance`.
+    images are decoded: see `labelled_by_appearance`. Raise SettingError for procedural stimuli.
     """
     relabelled = []
     for split in splits:
+        if split.train.name == "procedural":
+            raise SettingError(
+                "pretext",
+                "must not be neutral with procedural stimuli: their emotion is computed from brightness and colour, so "
+                "these are not a neutral label; choose rated stimuli, or leave the twin neutral out",
+            )
         count = int(np.concatenate(split.rows).max()) + 1
         relabelled.append(split.relabelled(split.neutral or Labels(APPEARANCE, np.zeros((count, 2), np.float32))))
     return relabelled

@@ -22,7 +22,6 @@ from emoreg.stages.pretext import (
     labelled_by_appearance,
     pretext_task,
     refuse_mixed_ratings,
-    refuse_neutral,
     with_neutral_labels,
     with_shuffled_labels,
 )
@@ -74,7 +73,6 @@ def read_stage1_data(
     if recipe.pretext == "shuffled":
         splits = with_shuffled_labels(splits, recipe.seed)
     elif recipe.pretext == "neutral":
-        refuse_neutral([split.train.name for split in splits])
         splits = with_neutral_labels(splits)
     refuse_mixed_ratings(splits, recipe.pretext, recipe.augment)
     heads = heads_of([(split.train.name, split.space) for split in splits])
