@@ -11,7 +11,7 @@ import numpy as np
 from emoreg.config.schema import StimuliSettings, TargetSettings
 from emoreg.data import stimuli
 from emoreg.data.images.names import Split
-from emoreg.data.images.table import Table, joined
+from emoreg.data.images.table import joined
 from emoreg.data.stimuli import WITH_CLASSES
 from emoreg.data.stimuli.emotion import EmotionSpace
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
@@ -50,10 +50,10 @@ def _classes(settings: StimuliSettings) -> Stimuli:
     except SettingError as error:  # name the setting of the stimuli instead
         name = error.key.removeprefix("target.")
         raise SettingError(f"stimuli.{name}", error.reason, error.path, error.line) from None
-    parts: list[tuple[Split, Table]] = [("train", target.train)]
+    table, splits = target.train, list[Split]()
     if target.validation is not None:
-        parts.append(("validation", target.validation))
-    table = joined([part for _, part in parts])
+        table = joined([target.train, target.validation])
+        splits.extend(["train"] * len(target.train))
+        splits.extend(["validation"] * len(target.validation))
     labels = Labels(EmotionSpace("category", target.classes), table.labels.astype(np.int64))
-    splits = [name for name, part in parts for _ in range(len(part))] if len(parts) > 1 else None
-    return Stimuli(table.name, table.images, (labels,), splits, notes=target.notes, left_out=target.left_out)
+    return Stimuli(table.name, table.images, (labels,), splits or None, notes=target.notes, left_out=target.left_out)

@@ -203,15 +203,9 @@ def join(parts: Sequence[ImageSet], heads: Sequence[Head]) -> ImageSet:
 
 def views(joined: ImageSet, parts: Sequence[ImageSet]) -> list[ImageSet]:
     """Recover the parts with their own labels; their pixels are views of the pixels of `joined`."""
-    ends = list(accumulate(len(part) for part in parts))
-    return [
-        replace(
-            part,
-            pixels=None if joined.pixels is None else joined.pixels[end - len(part) : end],
-            labels=part.labels.to(joined.labels.device),
-        )
-        for part, end in zip(parts, ends, strict=True)
-    ]
+    pixels = [None] * len(parts) if joined.pixels is None else joined.pixels.split([len(part) for part in parts])
+    device = joined.labels.device
+    return [replace(part, pixels=own, labels=part.labels.to(device)) for part, own in zip(parts, pixels, strict=True)]
 
 
 class _Concatenated(Sequence[Any]):
