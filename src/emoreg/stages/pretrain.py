@@ -96,7 +96,7 @@ def pretrain(
     run = launch(out, recipe, _pretrain, given, progress, inputs)
     if encoder is not None:
         # Needed if other processes trained copies, if the run was finished already, or if optimizer.ema averages.
-        _load_given(encoder, run, compare=was_finished)
+        _load_weights(encoder, run, compare=was_finished)
     return run
 
 
@@ -189,7 +189,7 @@ def load_encoder(
     run, recipe = experience_run(experience)
     if encoder is not None:
         require_network(encoder, "encoder")
-        return _load_given(encoder, run)
+        return _load_weights(encoder, run)
     stored = encoder_architecture(experience)
     if expected is not None:
         _require_architecture(expected, stored, run)
@@ -214,17 +214,17 @@ def _require_architecture(expected: BackboneSettings, stored: BackboneSettings, 
         )
 
 
-def _load_given(encoder: nn.Module, run: Run, compare: bool = True) -> nn.Module:
-    """Load a run's weights into a user-supplied encoder; see `_load_weights`."""
-    return _load_weights(encoder, run, f"is of another architecture than encoder, a {type(encoder).__name__}", compare)
+def _load_weights(encoder: nn.Module, run: Run, fault: str = "", compare: bool = True) -> nn.Module:
+    """Load the weights of a stage-1 run into an encoder, in place.
 
-
-def _load_weights(encoder: nn.Module, run: Run, fault: str, compare: bool = True) -> nn.Module:
-    """Load the weights of a stage-1 run into an encoder, in place; `fault` says what is wrong if they do not fit.
-
-    With `compare` its outputs must match the run's. Training may have changed state that no state dict holds, so the
-    encoder that was just trained is not compared.
+    Args:
+        encoder: perhaps user-supplied.
+        run: of stage 1.
+        fault: what is wrong if they do not fit; by default for a user-supplied encoder.
+        compare: its outputs must match the run's. Training may have changed state that no state dict holds, so the
+            encoder that was just trained is not compared.
     """
+    fault = fault or f"is of another architecture than encoder, a {type(encoder).__name__}"
     weights, metadata = run.weights()
     prefix = "encoder."
     try:
@@ -238,17 +238,8 @@ def _load_weights(encoder: nn.Module, run: Run, fault: str, compare: bool = True
     return encoder
 
 
-def load_stage1_head(experience: Run | Path | str, outputs: int) -> nn.Linear:
-    """Load the linear read-out De -> E of a finished stage-1 run.
-
-    Args:
-        experience: the run or its folder.
-        outputs: E.
-
-    Raises:
-        UserError: no finished stage-1 run, or weights without such a read-out.
-    """
-    run, _ = experience_run(experience)
+def load_stage1_head(run: Run, outputs: int) -> nn.Linear:
+    """Load the linear read-out De -> E of a finished stage-1 run; raise UserError unless E is `outputs`."""
     prefix = "head."
     weights = {name.removeprefix(prefix): part for name, part in run.weights()[0].items() if name.startswith(prefix)}
     try:
