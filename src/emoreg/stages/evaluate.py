@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import TargetSettings
@@ -28,14 +28,6 @@ from emoreg.stages.leaks import count_trained_on, report_unchecked
 from emoreg.stages.metrics import measure
 from emoreg.stages.target_images import load_target
 from emoreg.training.fabric import make_fabric, place, scoring_settings
-
-
-class LabelledImages(NamedTuple):
-    """Images to score."""
-
-    table: Table
-    name: str
-    is_own: bool  # whether they are the test split of the run
 
 
 def evaluate(
@@ -95,8 +87,9 @@ def evaluate(
     speed = len(images) / (time.perf_counter() - start)
     if remark := remark_on_predictions(metrics, classes):
         progress.say(f"{run.folder.name}: {remark}")
+    scored = f"{name}, {len(classes)} {OUTPUTS[recipe.target.task]}"
     return {
-        "target": describe_run(run) if is_own else f"{name}, {len(classes)} {OUTPUTS[recipe.target.task]}",
+        "target": describe_target(recipe.target, len(classes), total_classes(run.final)) if is_own else scored,
         **metrics,
         "images_trained_on": trained_on,
         "images_per_second": speed,
@@ -106,8 +99,12 @@ def evaluate(
 
 def read_labelled(
     run: Run, recipe: TrainRecipe, data: str | Path | None, classes: tuple[str, ...], progress: Progress
-) -> LabelledImages:
-    """Read images by the name or place of a target, or the run's own; warn if these have changed."""
+) -> tuple[Table, str, bool]:
+    """Read images by the name or place of a target, or the run's own; warn if these have changed.
+
+    Returns:
+        The images, their name, and whether they are the run's own test split.
+    """
     target, source = recipe.target, None if data is None else str(data)
     if source is not None and not is_own_test_split(target, source) and _holds(source, run, recipe):
         target = dataclasses.replace(target, root=source)
@@ -117,11 +114,11 @@ def read_labelled(
         then, now = run.inputs.data.get("target"), contents_of(target)
         if then is not None and now is not None and then.sha256 != now.sha256:
             progress.warn(f"{run.folder.name}: its images have changed since it was trained: {then} then, {now} now")
-    return LabelledImages(table, portable(str(source), run.folder), is_own or _has_checksum(table, run))
+    return table, portable(str(source), run.folder), is_own or _has_checksum(table, run)
 
 
-def _given(run: Run, target: TargetSettings, data: Target, classes: tuple[str, ...]) -> LabelledImages:
-    """Take the test images of a user-supplied target, if its task and classes are the run's."""
+def _given(run: Run, target: TargetSettings, data: Target, classes: tuple[str, ...]) -> tuple[Table, str, bool]:
+    """As `read_labelled`, of a user-supplied target, if its task and classes are the run's."""
     check_target(data)
     if data.task != target.task:
         raise SettingError("data.task", f"is {data.task}, and the run was trained on {target.task}")
@@ -134,7 +131,7 @@ def _given(run: Run, target: TargetSettings, data: Target, classes: tuple[str, .
         then, now = run.inputs.data.get("target"), contents_of_given(data)
         is_known = then is not None and now is not None
         is_own = then == now if is_known else target.name == f"{GIVEN_IMAGES}{data.train.name}"
-    return LabelledImages(data.test, f"{GIVEN_IMAGES}{data.test.name}", is_own)
+    return data.test, f"{GIVEN_IMAGES}{data.test.name}", is_own
 
 
 def _has_checksum(table: Table, run: Run) -> bool:
@@ -155,13 +152,6 @@ def _holds(root: str, run: Run, recipe: TrainRecipe) -> bool:
     if run.final.get("test_images_checksum") is None:
         return True
     return _has_checksum(read_target(target, recipe.edition).test, run)
-
-
-def describe_run(run: Run) -> str:
-    """Describe the target of a finished run of stage 2. Raise UserError if its files are damaged."""
-    recipe, final = run.recipe, run.final
-    assert isinstance(recipe, TrainRecipe)
-    return describe_target(recipe.target, len(final.get("classes") or ()) or None, total_classes(final))
 
 
 def total_classes(final: Mapping[str, Any]) -> int | None:
