@@ -91,11 +91,9 @@ def read_seen(run: Run) -> Seen | None:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     damaged = UserError(f"{path} is damaged: it does not hold checksums of training images; train the run again")
-    if len(content) < HEADER.size:
+    if len(content) < HEADER.size or not content.startswith(MAGIC):
         raise damaged
-    magic, version, image_size, count = HEADER.unpack_from(content)
-    if magic != MAGIC:
-        raise damaged
+    _, version, image_size, count = HEADER.unpack_from(content)
     if version != FORMAT:
         raise UserError(f"{path} is of format {version}, and this emoreg reads {FORMAT}: update emoreg")
     if image_size == 0 or len(content) != HEADER.size + CHECKSUM.itemsize * count:

@@ -143,15 +143,7 @@ def open_subject(
     data: Target | None,
     progress: Progress,
 ) -> Subject:
-    """Load a finished run of stage 2 with its images.
-
-    Args:
-        run: that can be scored, see `score.require_scorable`.
-        recipe: its recipe with the current root of its images.
-        device: as training.device.
-        model: for a run that trained your own model, one built with the same code; a copy of it is scored.
-        data: for a run that was given its images in Python, the same images.
-        progress: shows progress.
+    """Load a run that `require_scorable` accepts, with its images; the arguments are those of `score_suites`.
 
     Raises:
         UserError: its images are missing, or have changed.
@@ -171,16 +163,10 @@ def open_subject(
 
 
 def target_of(run: Run, recipe: TrainRecipe, classes: tuple[str, ...], data: Target | None) -> Target:
-    """Read the target of a run, or take the images that it was given in Python.
-
-    Args:
-        run: of stage 2.
-        recipe: its recipe with the current root of its images.
-        classes: the classes of its classifier.
-        data: for a run that was given its images in Python, the same images.
+    """Return `data`, the images that a run was given in Python, or else read the target of its recipe.
 
     Raises:
-        UserError: the images are missing, are not given again, or have other classes.
+        UserError: the images are missing, are not given again, or have other classes than the run's classifier.
     """
     target = read_target(without_unread_root(recipe.target), recipe.edition) if data is None else data
     if tuple(target.classes) != classes:
