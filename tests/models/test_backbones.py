@@ -178,8 +178,8 @@ def test_trying_a_usual_architecture_takes_little_time() -> None:
         work()
         return time.process_time() - begun
 
-    model = build_backbone("resnet18", 32)
-    trying = min(seconds(lambda: backbones._fault(model, 32)) for _ in range(5))
+    settings = BackboneSettings("resnet18", stem="cifar")
+    trying = min(seconds(lambda: backbones._fault(settings, 32, {})) for _ in range(5))
     assert trying < 1  # a tenth of that, with room for a busy machine
 
 
@@ -236,8 +236,12 @@ def test_what_cannot_be_built_is_refused_in_one_line(settings: BackboneSettings,
 
 
 def test_weights_that_cannot_be_downloaded_are_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(*_arguments: object, **_options: object) -> None:
-        raise OSError("no route to host")
+    create = timm.create_model
+
+    def offline(name: str, pretrained: bool = False, **options: Any) -> nn.Module:
+        if pretrained:
+            raise OSError("no route to host")
+        return create(name, **options)
 
     monkeypatch.setattr("timm.create_model", offline)
     with pytest.raises(UserError, match=r"backbone\.pretrained.*no route to host.*network"):

@@ -5,7 +5,6 @@ Any timm model by name, timm's ResNets with a stem for small images, and our own
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from dataclasses import replace
 from functools import cache
@@ -27,7 +26,6 @@ from emoreg.runtime.quiet_libraries import errors_only
 M = TypeVar("M", bound=nn.Module)
 SIZES = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512)  # image sizes to suggest in an error
 MAX_TRIED = 8  # of these sizes, since each try takes a moment
-SMALL = 64  # pixels up to which a real forward pass is faster than one on the meta device
 SAME_FLOPS = 0.05  # relative tolerance of `matching_width`
 
 
@@ -149,7 +147,7 @@ def timm_arguments(settings: BackboneSettings, image_size: int) -> dict[str, Any
     Raises:
         SettingError: a width that the architecture cannot have.
     """
-    return _setting_arguments(settings) | _size_argument(_shape_settings(settings.for_images(image_size)), image_size)
+    return _setting_arguments(settings) | _size_argument(settings.for_images(image_size).untrained, image_size)
 
 
 def _setting_arguments(settings: BackboneSettings) -> dict[str, Any]:
@@ -183,55 +181,36 @@ def _size_arguments(name: str, image_size: int) -> tuple[dict[str, int], dict[st
 
 @cache
 def _size_argument(settings: BackboneSettings, image_size: int) -> dict[str, int]:
-    """The one of `_size_arguments` that gives one feature vector per image, tried on the meta device.
+    """The one of `_size_arguments` that gives one feature vector per image.
 
     Raises:
         SettingError: neither does; the message suggests image sizes that work.
     """
     faults = []
     for sizing in _size_arguments(settings.name, image_size):
-        if (fault := _meta_fault(settings, image_size, sizing)) is None:
+        if (fault := _fault(settings, image_size, sizing)) is None:
             return sizing
         faults.append(fault)
     raise SettingError("name", _refusal(settings, image_size, faults[0]))
 
 
-def _shape_settings(settings: BackboneSettings) -> BackboneSettings:
-    """The settings without those that do not affect shapes."""
-    return replace(settings.untrained, zero_gamma=None)
+def _fault(settings: BackboneSettings, image_size: int, sizing: dict[str, int]) -> str | None:
+    """Why an architecture does not map images of this size to one feature vector each; None if it does.
 
-
-def _meta_fault(settings: BackboneSettings, image_size: int, sizing: dict[str, int]) -> str | None:
-    """Build an architecture on the meta device and return its `_fault`, or why it cannot be built."""
+    Tries two images on the meta device, which computes shapes alone and draws no random numbers.
+    """
     try:
         with torch.device("meta"):
             model = _create(settings, sizing)
+            with evaluation_mode(model):
+                features = model(torch.zeros(2, 3, image_size, image_size))
     except SettingError:  # concerns another setting than the image size
         raise
-    except (TypeError, AssertionError, ValueError, RuntimeError) as error:
-        return shortened(str(error), 200)
-    return _fault(model, image_size)
-
-
-def _fault(model: nn.Module, image_size: int) -> str | None:
-    """Why a network does not map images of this size to one feature vector each; None if it does.
-
-    Tries two images in evaluation mode; the network and the random generators keep their state.
-    """
-    tensors = dict([*model.named_parameters(), *model.named_buffers()])
-    device = next(iter(tensors.values())).device
-    if image_size > SMALL:
-        device = torch.device("meta")
-        tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
-    try:
-        with evaluation_mode(model):
-            images = torch.zeros(2, 3, image_size, image_size, device=device)
-            features = torch.func.functional_call(model, tensors, (images,))
-        width = num_features(model)
     except Exception as error:  # an architecture may raise anything for a size that it was not made for
         return shortened(str(error), 200)
-    if not isinstance(features, Tensor) or not features.is_floating_point():
+    if not isinstance(features, Tensor):
         return f"it gives a {type(features).__name__} instead of a vector of features"
+    width = num_features(model)
     if features.shape != (2, width):
         return f"it gives features of shape {tuple(features.shape[1:])} instead of a vector of {width}"
     return None
@@ -245,7 +224,7 @@ def _refusal(settings: BackboneSettings, image_size: int, fault: str) -> str:
     own = 224 if config is None else config.input_size[-1]
 
     def takes(size: int) -> bool:
-        return any(_meta_fault(settings, size, sizing) is None for sizing in _size_arguments(name, size))
+        return any(_fault(settings, size, sizing) is None for sizing in _size_arguments(name, size))
 
     if not takes(own):
         arguments = _setting_arguments(settings)
@@ -259,18 +238,10 @@ def _refusal(settings: BackboneSettings, image_size: int, fault: str) -> str:
 
 
 def _timm_backbone(settings: BackboneSettings, image_size: int) -> nn.Module:
-    """Build one of timm's models, in the likelier of the two ways if that works, else in the other."""
     _require_known(settings)
     _refuse_unsupported(settings, image_size)
-    state = torch.get_rng_state()
     try:
-        with contextlib.suppress(TypeError, AssertionError, ValueError):
-            model = _create(settings, _size_arguments(settings.name, image_size)[0])
-            if _fault(model, image_size) is None:
-                return model
-        sizing = _size_argument(_shape_settings(settings), image_size)
-        torch.set_rng_state(state)
-        return _create(settings, sizing)
+        return _create(settings, _size_argument(settings.untrained, image_size))
     except (OSError, RuntimeError) as error:
         if not settings.pretrained:
             raise
