@@ -6,7 +6,6 @@ run's recipe says which network it was.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -18,11 +17,11 @@ from emoreg.config.schema import BackboneSettings
 from emoreg.config.setting_types import path_of
 from emoreg.errors import SettingError, shortened
 from emoreg.runtime.quiet_libraries import errors_only
+from emoreg.runtime.safe_io import read_json
 
 FOLDER, HUB = "local-dir:", "hf-hub:"
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in timm's order
-MAX_CONFIG = 1_000_000  # bytes
 # Keys of config.json that do not matter for a network without a head that takes RGB images of the recipe's size.
 UNUSED = ("num_classes", "img_size", "in_chans", "drop_rate", "num_features")
 
@@ -108,10 +107,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise SettingError("name", f"there is no {CONFIG} in {path.parent}, as timm and emoreg export write it")
     try:
-        if path.stat().st_size > MAX_CONFIG:
-            raise ValueError("it is too large for one")
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        config = read_json(path)
+    except (OSError, ValueError) as error:
         reason = shortened(str(error), 200)
         raise SettingError("name", f"{path} cannot be read as the description of a model: {reason}") from None
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
