@@ -74,6 +74,7 @@ class TrainState:
         average: exponential moving average of the model's weights, or None.
         clip_groups: parameters whose gradients are clipped together, each group by itself.
         measured: index and factor of the optimiser's group by which the learning rate is known; see `lr`.
+        uncaptured: why the step cannot be captured as a CUDA graph; None if it can.
     """
 
     objective: Objective
@@ -87,6 +88,7 @@ class TrainState:
     average: AveragedModel | None
     clip_groups: Sequence[Sequence[nn.Parameter]]
     measured: tuple[int, float]
+    uncaptured: str | None
 
     @property
     def lr(self) -> float:
@@ -113,12 +115,6 @@ class TrainState:
             parts["loss"] = loss
         return parts
 
-    @property
-    def uncaptured(self) -> str | None:
-        """Why the step cannot be captured as a CUDA graph; None if it can."""
-        optimizer = self.optimizer.optimizer
-        return why_uncaptured(self.fabric.device, self.processes.size, optimizer, self.objective.own_rule)
-
 
 def make_state(fabric: Fabric, objective: Objective, recipe: Recipe, batch_size: int, steps: int) -> TrainState:
     """Move a model to its device and prepare its first step.
@@ -139,8 +135,8 @@ def make_state(fabric: Fabric, objective: Objective, recipe: Recipe, batch_size:
     processes = ProcessGroup(fabric)
     processes.synchronise_batch_norm(model, fabric.device)
     dynamic = None if training.initial_scale < 1 else False
-    captures = why_uncaptured(fabric.device, processes.size, optimizer, objective.own_rule) is None
-    loss_module = make_loss_module(objective, compile_mode(training, fabric.device, captures), dynamic)
+    uncaptured = why_uncaptured(fabric.device, processes.size, optimizer, objective.own_rule)
+    loss_module = make_loss_module(objective, compile_mode(training, fabric.device, uncaptured is None), dynamic)
     loss_module, fabric_optimizer = fabric.setup(loss_module, optimizer)
     return TrainState(
         objective=objective,
@@ -154,6 +150,7 @@ def make_state(fabric: Fabric, objective: Objective, recipe: Recipe, batch_size:
         average=make_average(model, settings.ema),  # copies the model, so after it was moved to its device
         clip_groups=objective.clip_groups or [list(model.parameters())],
         measured=(group, peaks[group] / peak),
+        uncaptured=uncaptured,
     )
 
 
