@@ -110,21 +110,14 @@ def launch(
     with generators_kept():
         if launch_env.processes() > 1:
             return _join_launched(folder, recipe, stage, given, progress, inputs)
-        return _launch_here(folder, recipe, stage, given, progress, inputs)
-
-
-def _launch_here(
-    folder: Path, recipe: Recipe, stage: Stage, given: Any, progress: Progress, inputs: Inputs | None
-) -> Run:
-    """Train from the only process, in this process or in new ones."""
-    with claim_run(folder, recipe, progress, inputs) as run, _determinism_restored():
-        if run.is_finished:
-            send_later(run, recipe, progress)
-        elif recipe.training.devices > 1:
-            _spawn(run, recipe, stage, given, progress)
-        else:
-            _carry_out(make_fabric(training_settings(recipe, run)), run, recipe, stage, given, progress)
-    return run
+        with claim_run(folder, recipe, progress, inputs) as run, _determinism_restored():
+            if run.is_finished:
+                send_later(run, recipe, progress)
+            elif recipe.training.devices > 1:
+                _spawn(run, recipe, stage, given, progress)
+            else:
+                _carry_out(make_fabric(training_settings(recipe, run)), run, recipe, stage, given, progress)
+        return run
 
 
 @contextlib.contextmanager
