@@ -30,7 +30,6 @@ class Progress:
     def __init__(self, quiet: bool = False, details: bool = True, every: float = 15.0) -> None:
         self.quiet, self.details, self.every = quiet, details, every
         self._bars: _RichProgress | None = None
-        self._depth = 0
         self._printed: set[str] = set()
 
     @property
@@ -94,14 +93,13 @@ class Progress:
             self._bars = _rich_progress()
             self._bars.start()
         bars = self._bars
-        self._depth += 1
-        task = bars.add_task("  " * min(self._depth - 1, 1) + description, total=total, completed=before, unit=unit)
+        indent = "  " if bars.tasks else ""
+        task = bars.add_task(indent + description, total=total, completed=before, unit=unit)
         try:
             yield lambda done: bars.advance(task, done)
         finally:
             bars.remove_task(task)
-            self._depth -= 1
-            if self._depth == 0:
+            if not bars.tasks:
                 bars.stop()
                 self._bars = None
 
