@@ -6,12 +6,12 @@ import os
 
 from emoreg.errors import UserError
 
-# Environment variables of other launchers, the number of processes and the rank first; all of a tuple must be set. Open
-# MPI; MPICH and its derivatives; launchers for torch.distributed such as DeepSpeed.
-OTHERS = {
-    "mpirun": (("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"), ("PMI_SIZE", "PMI_RANK")),
-    "a launcher that sets WORLD_SIZE": (("WORLD_SIZE", "RANK", "LOCAL_RANK"),),
-}
+# Other launchers with the environment variables that all must be set, the number of processes and the rank first.
+OTHERS = (
+    ("mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),  # of Open MPI
+    ("mpirun", "PMI_SIZE", "PMI_RANK"),  # of MPICH and its derivatives
+    ("a launcher that sets WORLD_SIZE", "WORLD_SIZE", "RANK", "LOCAL_RANK"),  # for torch.distributed, as DeepSpeed's
+)
 
 
 def processes() -> int:
@@ -56,10 +56,9 @@ def refuse_other_launchers(what: str) -> None:
 
 def _other() -> tuple[str, int, int] | None:
     """Return another launcher's name, this process's rank and the number of processes; None if there is none."""
-    for name, sets in OTHERS.items():
-        for size, own_rank, *more in sets:
-            if _number(size) > 1 and all(variable in os.environ for variable in (own_rank, *more)):
-                return name, _number(own_rank), _number(size)
+    for name, size, own_rank, *more in OTHERS:
+        if _number(size) > 1 and all(variable in os.environ for variable in (own_rank, *more)):
+            return name, _number(own_rank), _number(size)
     return None
 
 
