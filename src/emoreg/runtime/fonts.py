@@ -26,17 +26,16 @@ def set_fonts(figure: Figure) -> None:
     """
     from matplotlib.text import Text
 
-    texts = figure.findobj(Text)
-    found, _ = _fonts_for("".join(_letters("".join(text.get_text() for text in texts if isinstance(text, Text)))))
+    texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
+    found, _ = _fonts_for(_letters("".join(text.get_text() for text in texts)))
     for text in texts:
-        if isinstance(text, Text):
-            text.set_fontfamily([OWN, *found])
+        text.set_fontfamily([OWN, *found])
     hush_glyphs()
 
 
 def lacking_note(text: str) -> str | None:
     """Describe in one line the characters of a text that no installed font has; None if there are none."""
-    _, missing = _fonts_for("".join(_letters(text)))
+    _, missing = _fonts_for(_letters(text))
     if not missing:
         return None
     characters = shortened(" ".join(missing), 60)
@@ -48,13 +47,11 @@ def hush_glyphs() -> None:
     hush(UserWarning, r"Glyph .* missing from|Matplotlib currently does not support")
 
 
-def _letters(text: str) -> list[str]:
-    """Return the distinct characters of a text that need a glyph."""
+def _letters(text: str) -> str:
+    """Return the distinct characters of a text that need a glyph, sorted."""
+    seen = {c for c in text if not c.isspace() and unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Cn")}
     marks = {chr(number) for number in range(0xFE00, 0xFE10)}  # select a variant of the preceding character
-    return sorted({c for c in text if not c.isspace() and c not in marks and unicodedata.category(c) not in _UNSEEN})
-
-
-_UNSEEN = ("Cc", "Cf", "Cs", "Cn")
+    return "".join(sorted(seen - marks))
 
 
 @functools.lru_cache(maxsize=64)
