@@ -84,19 +84,15 @@ def _service(stack: contextlib.ExitStack) -> tuple[str, Mapping[str, str]]:
     if control is None:
         return f"and take turns: {CONTROL}, by which they would run at the same time, is not installed", {}
     try:
-        with contextlib.ExitStack() as started:
-            environment = started.enter_context(_running(control))
-            _check_service(control, environment)
-            stack.push(started.pop_all())
+        environment = stack.enter_context(_running(control))
     except (OSError, UserError) as error:
-        reason = " ".join(str(error).split("\n")[-1].split())
-        return f"and take turns: {CONTROL} cannot be used here: {reason}", {}
+        return f"and take turns: {CONTROL} cannot be used here: {error}", {}
     return f"by {SERVICE}", environment
 
 
 @contextlib.contextmanager
 def _running(control: str) -> Iterator[Mapping[str, str]]:
-    """Run the service, and yield the environment variables for it; raise UserError if it cannot be started."""
+    """Run the service, and yield the environment variables for it; raise UserError if it cannot be used."""
     folder = tempfile.mkdtemp(prefix="emoreg-mps-")  # short, since the length of socket names is limited
     environment = {PIPES: folder, LOGS: folder}
     service = subprocess.Popen(
@@ -112,6 +108,7 @@ def _running(control: str) -> Iterator[Mapping[str, str]]:
         if service.stdout.readline() != "0\n":
             reason = Path(folder, "started").read_text(encoding="utf-8", errors="replace").strip()
             raise UserError(reason or "no reason is given")
+        _check_service(control, environment)
         yield environment
     finally:
         with contextlib.suppress(subprocess.TimeoutExpired):
