@@ -55,9 +55,8 @@ def width_arguments(name: str, width: int) -> dict[str, Any]:
 
 def _stage_channels(model: Any) -> list[int]:
     """The argument `channels` of timm's ResNets: for each stage, before a bottleneck's expansion."""
-    stages = [getattr(model, info["module"]) for info in model.feature_info if info["module"].startswith("layer")]
-    widths = [info["num_chs"] for info in model.feature_info if info["module"].startswith("layer")]
-    return [chs // stage[0].expansion for chs, stage in zip(widths, stages, strict=True)]
+    stages = [info for info in model.feature_info if info["module"].startswith("layer")]
+    return [info["num_chs"] // getattr(model, info["module"])[0].expansion for info in stages]
 
 
 @cache
