@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MAX_LENGTH = 6000  # characters of a message: a path may have 4,096
 
@@ -81,6 +81,12 @@ def shortened(text: str, length: int = 100) -> str:
     """Return at most `length` characters of a text, such as another library's message, in one line."""
     text = " ".join(text.split())
     return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def first_few(items: Sequence[object], separator: str = ", ", most: int = 3) -> str:
+    """Join the first few items, and add how many more there are."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return f"{separator.join(map(str, items[:most]))}{more}"
 
 
 def closest(word: str, known: Iterable[str]) -> str:

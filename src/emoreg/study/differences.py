@@ -16,7 +16,6 @@ IGNORED = (*PATHS, *(f"{SETTINGS}training.{name}" for name in EXECUTION_ONLY))
 COMPARED = tuple(name for name in RECIPES if name not in IGNORED)  # settings that make two rows different runs
 # Tables of an earlier emoreg lack settings that were added later; these values describe what it did.
 BEFORE_ADDED = {key: value for recipe in (TrainRecipe(), PretrainRecipe()) for key, _, value in added(recipe, SETTINGS)}
-SHOWN = 3  # differences in an error
 
 
 class Difference(NamedTuple):
@@ -56,12 +55,6 @@ def nearest(
     Rows of other targets and stimuli are candidates too, but differ in more settings.
     """
     return min(others.get(_arm_and_seed(row), ()), key=lambda other: len(compare(row, other)), default=None)
-
-
-def first_few(reasons: Sequence[object], separator: str) -> str:
-    """Join the first few reasons, and add how many more there are."""
-    more = f" and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
-    return f"{separator.join(map(str, reasons[:SHOWN]))}{more}"
 
 
 def _arm_and_seed(row: Row) -> tuple[Any, ...]:

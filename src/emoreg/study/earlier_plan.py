@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emoreg.errors import UserError
+from emoreg.errors import UserError, first_few
 from emoreg.study.columns import ROW, SETTINGS, RunStatus, has_result, in_order
 from emoreg.study.definition import SEEDS, Study
-from emoreg.study.differences import COMPARED, PATHS, Row, by_arm_and_seed, differences, first_few, nearest
+from emoreg.study.differences import COMPARED, PATHS, Row, by_arm_and_seed, differences, nearest
 from emoreg.study.elsewhere import FILE as ELSEWHERE
 from emoreg.study.elsewhere import stacked
 from emoreg.study.plan import PlannedRun, plan_runs

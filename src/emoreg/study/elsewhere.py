@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from emoreg.config.read_recipe import flatten
-from emoreg.errors import UserError, shortened
+from emoreg.errors import UserError, first_few, shortened
 from emoreg.study.columns import ROW, SETTINGS, RunStatus, has_result, stored
 from emoreg.study.conform import conform
-from emoreg.study.differences import COMPARED, Difference, Row, by_arm_and_seed, differences, first_few, nearest
+from emoreg.study.differences import COMPARED, Difference, Row, by_arm_and_seed, differences, nearest
 from emoreg.study.plan import PlannedRun
 from emoreg.study.suite_columns import missing_suites
 

@@ -13,13 +13,11 @@ from emoreg.config.training import TrainingSettings
 from emoreg.data.images.batches import Batch
 from emoreg.data.images.image_set import ImageSet
 from emoreg.data.images.table import name_image
-from emoreg.errors import Diverged, SettingError, UserError, shortened
+from emoreg.errors import Diverged, SettingError, UserError, first_few, shortened
 from emoreg.runs.readers import non_finite
 from emoreg.runtime.out_of_memory import is_out_of_memory
 from emoreg.runtime.quiet_libraries import errors_only
 from emoreg.training.step import Objective
-
-MAX_NAMED = 5  # images of a batch that a message names
 
 
 def check_losses(losses: Tensor, batches: Callable[..., Iterator[Batch]], images: ImageSet, epoch: int) -> None:
@@ -36,11 +34,10 @@ def check_losses(losses: Tensor, batches: Callable[..., Iterator[Batch]], images
         return
     step = int(wrong[0])
     rows = next(batches(done=step)).rows.tolist()
-    names = ", ".join(name_image(images.table.images, row) for row in rows[:MAX_NAMED])
-    more = f" and {len(rows) - MAX_NAMED} more" if len(rows) > MAX_NAMED else ""
+    names = first_few([name_image(images.table.images, row) for row in rows], most=5)
     raise Diverged(
         f"the loss became {losses[step].item()} in step {step + 1} of epoch {epoch + 1}, at the images "
-        f"{names}{more} of {images.table.name}"
+        f"{names} of {images.table.name}"
     )
 
 
