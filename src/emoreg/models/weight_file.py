@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
-from emoreg.errors import SettingError, shortened
+from emoreg.errors import SettingError, first_few, shortened
+from emoreg.runtime.safe_io import require_regular
 
 NESTED = ("state_dict_ema", "state_dict", "model_ema", "model")  # keys under which training scripts keep weights
 PREFIXES = ("module.", "_orig_mod.")  # added by DataParallel and torch.compile
 HEADS = ("head.", "head_dist.", "fc.", "classifier.", "emotional_head.")  # layers that a backbone does not have
-SHOWN = 3  # names in a message
 
 
 def load_weight_file(model: nn.Module, path: str) -> None:
@@ -25,14 +26,15 @@ def load_weight_file(model: nn.Module, path: str) -> None:
     Raises:
         SettingError: no such file, or damaged; weights of another architecture, or of other sizes.
     """
-    weights = {_without_prefix(name): tensor for name, tensor in _read(Path(path)).items()}
+    weights = _read(Path(path))
+    for prefix in PREFIXES:
+        consume_prefix_in_state_dict_if_present(weights, prefix)
     wanted = model.state_dict()
     missing = [name for name in wanted if name not in weights and not name.endswith("num_batches_tracked")]
     unknown = [name for name in weights if name not in wanted and not name.startswith(HEADS)]
     for difference, names in (("it lacks", missing), ("it also has", unknown)):
         if names:
-            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            reason = f"{path} holds weights of another architecture: {difference} {', '.join(names[:SHOWN])}{more}"
+            reason = f"{path} holds weights of another architecture: {difference} {first_few(names)}"
             raise SettingError("weights", reason)
     for name, tensor in wanted.items():
         if name in weights and weights[name].shape != tensor.shape:
@@ -41,23 +43,14 @@ def load_weight_file(model: nn.Module, path: str) -> None:
     model.load_state_dict({name: weights.get(name, tensor) for name, tensor in wanted.items()})
 
 
-def _without_prefix(name: str) -> str:
-    for prefix in PREFIXES:
-        name = name.removeprefix(prefix)
-    return name
-
-
 def _read(path: Path) -> dict[str, Tensor]:
     """Read a file's tensors by name. Raise SettingError if there is no such file, or it holds anything else."""
     import torch
     from safetensors.torch import load_file
 
     try:
-        if not path.is_file():
-            raise SettingError("weights", f"there is no file {path}")
+        require_regular(path)
         content: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except SettingError:
-        raise
     except Exception as error:  # on broken bytes, readers raise nearly anything
         raise SettingError("weights", f"{path} cannot be read: {shortened(str(error), 200)}") from None
     for key in NESTED:
