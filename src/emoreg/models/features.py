@@ -58,11 +58,6 @@ def require_single(network: nn.Module, name: str) -> None:
             raise SettingError(name, f"must be in single precision, and {entry} is in double; give {name}.float()")
 
 
-def sees_images(network: nn.Module) -> bool:
-    """Whether a network takes images: whether it has a two-dimensional convolution."""
-    return any(isinstance(module, nn.Conv2d) for module in network.modules())
-
-
 def require_images(images: Any) -> None:
     """Raise SettingError for images that a network would fail on or misinterpret: 8-bit pixels, a single image."""
     if not isinstance(images, Tensor):

@@ -24,7 +24,7 @@ from emoreg.config.loss import LossWeights
 from emoreg.config.schema import LEARNED, RELATIVES, Granularity, Mixing, Mode, RegulationSettings, Task
 from emoreg.config.setting_types import typed_value
 from emoreg.errors import SettingError
-from emoreg.models.features import network_widths, pooled_features, require_images, sees_images, undecayed
+from emoreg.models.features import network_widths, pooled_features, require_images, undecayed
 from emoreg.models.gradient_budget import UNSCALED, GradientScale, expected_start, scale_gradient
 from emoreg.models.loss_inputs import (
     DEFAULT_WEIGHTS,
@@ -222,7 +222,7 @@ class RegulatedClassifier(nn.Module):
         self.freeze_encoder: bool = typed_value(bool, freeze_encoder, "freeze_encoder")
         self.widths = width, emotional_width = network_widths(backbone, encoder, self.mode, feature_dims)  # D and De
         _check_classifier(self, typed_value(int, seed, "seed"), encoder is backbone)
-        self.sees_images = sees_images(backbone)
+        self.sees_images = any(isinstance(module, nn.Conv2d) for module in backbone.modules())
         self.gradient_scale: GradientScale | None = None  # set by RegulationLoss
         self.backbone = backbone
         self.head: nn.Module = nn.Linear(width, self.num_classes)  # h_n
