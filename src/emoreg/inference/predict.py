@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from torch import Tensor, nn
+from torch import Tensor
 
 from emoreg.config.schema import Fit, Mixing, Task
 from emoreg.config.setting_types import path_of, typed_value
@@ -176,13 +176,12 @@ def _predict(
     on_unreadable: Callable[[UserError], None] | None,
 ) -> Iterator[Prediction]:
     fabric = make_fabric(scoring_settings(loaded.recipe, Run(loaded.folder), device))
-    model, reader, shape = place(loaded.model, fabric), None, (loaded.image_size, loaded.fit)
+    model, readout, shape = place(loaded.model, fabric), loaded.readout, (loaded.image_size, loaded.fit)
     readout_shape = shape
-    if loaded.readout is not None:
-        place(loaded.readout.model, fabric)
-        reader = _Reader(loaded.readout, model.encoder if feel_with == "encoder" else None)
-        if reader.encoder is None:
-            readout_shape = loaded.readout.image_size, loaded.readout.fit
+    if readout is not None:
+        place(readout.model, fabric)
+        if feel_with == "experience":
+            readout_shape = readout.image_size, readout.fit
     batch_size = batch_size or (64 if fabric.device.type == "cpu" else 256)
     must_fold = fabric.device.type == "cpu" and len(images) >= FOLDED_FROM  # not measured on a GPU
 
@@ -192,29 +191,21 @@ def _predict(
         with fabric.autocast():
             pixels, felt = normalise(batch.pixels.to(fabric.device)), None
             response = model.respond(pixels)
-            if reader is not None and reader.encoder is None:
-                felt = reader.readout.read(normalise(batch.readout_pixels.to(fabric.device)))
-            elif reader is not None:
-                felt = reader.readout.read(pixels, reader.encoder)
+            if readout is not None and feel_with == "experience":
+                felt = readout.read(normalise(batch.readout_pixels.to(fabric.device)))
+            elif readout is not None:
+                felt = readout.read(pixels, model.encoder)
         if lam is not None:
             response = at_lambda(response, lam, model.mix, model.task)
         return _predictions(loaded, [(row, images[row]) for row in batch.rows], response, felt, temperature)
 
     for batch in _batches(images, (shape, readout_shape), batch_size, on_unreadable):
-        with in_evaluation(model), in_evaluation(model if reader is None else reader.readout.model):
+        with in_evaluation(model), in_evaluation(model if readout is None else readout.model):
             if must_fold:
-                model, reader = _folded(model, reader, batch)
+                model, readout = _folded(model, readout, feel_with, batch)
                 must_fold = False
             parts = in_halves(partial(predict_batch, batch), slice(0, len(batch.rows)), fabric.device)
         yield from itertools.chain.from_iterable(parts)
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """A readout with the encoder whose features it reads."""
-
-    readout: EmotionReadout
-    encoder: nn.Module | None  # the encoder of the classifier; None for the encoder of the readout
 
 
 class _Batch(NamedTuple):
@@ -230,19 +221,16 @@ class _Batch(NamedTuple):
 
 @torch.inference_mode()
 def _folded(
-    model: RegulatedClassifier, reader: _Reader | None, batch: _Batch
-) -> tuple[RegulatedClassifier, _Reader | None]:
+    model: RegulatedClassifier, readout: EmotionReadout | None, feel_with: FeelWith, batch: _Batch
+) -> tuple[RegulatedClassifier, EmotionReadout | None]:
     """Fold the networks of classifier and readout, as verified on two images of a batch."""
     trial = batch.part(slice(2))
     networks = [network for network in (model.backbone, model.encoder) if network is not None]
     model = with_folded(model, networks, normalise(trial.pixels))
-    if reader is None:
-        return model, None
-    if reader.encoder is not None:
-        return model, replace(reader, encoder=model.encoder)
-    stage1 = reader.readout.model
-    stage1 = with_folded(stage1, [stage1.encoder], normalise(trial.readout_pixels))
-    return model, replace(reader, readout=replace(reader.readout, model=stage1))
+    if readout is not None and feel_with == "experience":
+        stage1 = with_folded(readout.model, [readout.model.encoder], normalise(trial.readout_pixels))
+        readout = replace(readout, model=stage1)
+    return model, readout
 
 
 def _predictions(
@@ -308,16 +296,11 @@ def find_images(images: Images, progress: Progress | None = None) -> list[Image]
     Raises:
         UserError: a path does not exist, an item is not an image, or there are no images.
     """
-    is_single = isinstance(images, str | PathLike | bytes | bytearray | memoryview | File | Pillow.Image | Tensor)
-    is_single |= hasattr(images, "read") or (isinstance(images, np.ndarray) and images.ndim in (2, 3))
-    if is_single:
-        items: Iterable[Any] = [images]
-    elif isinstance(images, Mapping):
+    if isinstance(images, Mapping):
         raise UserError("a mapping of names to images has no order for predictions; give list(images.values())")
-    elif isinstance(images, Iterable):
-        items = images
-    else:
-        raise _not_an_image(images)
+    is_single = isinstance(images, str | bytes | bytearray | memoryview | File | Tensor) or hasattr(images, "read")
+    is_single |= isinstance(images, np.ndarray) and images.ndim in (2, 3)
+    items: Iterable[Any] = images if isinstance(images, Iterable) and not is_single else [images]
     progress = progress or Progress()
     found = [image for item in items for image in _images_of(item, progress)]
     if not found:
@@ -340,7 +323,11 @@ def _images_of(item: Any, progress: Progress) -> list[Image]:
         return [_content_of(item)]
     if isinstance(item, str | PathLike):
         return list(_images_at(path_of(item, "images"), str(item), progress))
-    raise _not_an_image(item)
+    if isinstance(item, Tensor):
+        reason = f"a tensor ({item.dtype} {tuple(item.shape)}) is not accepted as an image"
+        raise UserError(f"{reason}: its axes and range are unknown; give pixels as a NumPy array, uint8 (H, W, 3)")
+    kinds = "a path, bytes, an opened file, a Pillow image, or pixels as uint8 (H, W, 3)"
+    raise UserError(f"{shortened(repr(item))} is not an image; give {kinds}")
 
 
 def _content_of(file: Any) -> bytes:
@@ -370,15 +357,6 @@ def _images_at(path: Path, given: str, progress: Progress) -> Sequence[File]:
     except (OSError, ValueError) as error:  # the name is too long, or contains a zero byte
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
     raise UserError(f"{path} does not exist; give an image, a folder or a zip")
-
-
-def _not_an_image(given: Any) -> UserError:
-    if isinstance(given, Tensor):
-        shape, advice = tuple(given.shape), "give pixels as a NumPy array, uint8 (H, W, 3)"
-        reason = f"a tensor ({given.dtype} {shape}) is not accepted as an image: its axes and range are unknown"
-        return UserError(f"{reason}; {advice}")
-    kinds = "a path, bytes, an opened file, a Pillow image, or pixels as uint8 (H, W, 3)"
-    return UserError(f"{shortened(repr(given))} is not an image; give {kinds}")
 
 
 def _batches(
