@@ -129,7 +129,10 @@ def load_run(
     assert isinstance(recipe, TrainRecipe)  # load_classifier refuses all others
     readout, reason = None, ""
     try:
-        readout = _find_readout(run, recipe, None if experience is None else path_of(experience, "experience"))
+        if not recipe.has_two_responses:
+            raise _NoReadoutError("the classifier has no emotional branch")
+        given = None if experience is None else path_of(experience, "experience")
+        readout = _read_stage1(_find_stage1(run, recipe, given))
     except _NoReadoutError as error:
         if experience is not None:
             raise UserError(f"{experience} cannot read emotion for {run.folder}: {error}") from None
@@ -150,13 +153,6 @@ def require_classes(loaded: LoadedRun, what: str) -> None:
 
 class _NoReadoutError(Exception):
     """No emotion can be read; the message says why, as the end of a sentence."""
-
-
-def _find_readout(run: Run, recipe: TrainRecipe, experience: Path | None) -> EmotionReadout:
-    """The readout of the stage-1 run at `experience`, or where `_candidates` finds it. Raise _NoReadoutError."""
-    if not recipe.has_two_responses:
-        raise _NoReadoutError("the classifier has no emotional branch")
-    return _read_stage1(_find_stage1(run, recipe, experience))
 
 
 def find_stage1(run: Run, recipe: TrainRecipe) -> PretrainRecipe | None:
@@ -252,8 +248,6 @@ def _read_stage1(folder: Path) -> EmotionReadout:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = shortened(str(error))
         raise UserError(f"{path} is damaged: its metadata does not describe its outputs ({reason})") from None
-    if "head.bias" not in weights or len(weights["head.bias"]) != heads[-1].stop:
-        raise UserError(f"{path} is damaged: its head does not have the {heads[-1].stop} outputs of its metadata")
     model = AffectiveModel(load_encoder(folder), heads[-1].stop)
     try:
         model.load_state_dict(weights)
@@ -271,16 +265,11 @@ def _heads(metadata: dict[str, Any]) -> tuple[Head, ...]:
     """Parse the heads in the metadata of weights. Malformed metadata raises ValueError, KeyError and others."""
     if "heads" not in metadata:
         return heads_of([("emotion", _space(metadata["space"]))])
-    heads = tuple(
-        Head(_name(head["name"]), _space(head["space"]), head["start"], head["stop"]) for head in metadata["heads"]
-    )
-    start = 0
-    for head in heads:
-        if head.start != start or head.stop != start + len(head.space.names):
-            raise ValueError(f"the outputs of {head.name} are out of place")
-        start = head.stop
-    if not heads:
-        raise ValueError("there are no heads")
+    records = metadata["heads"]
+    heads = heads_of([(_name(record["name"]), _space(record["space"])) for record in records])
+    outputs = [(record["start"], record["stop"]) for record in records]
+    if not heads or outputs != [(head.start, head.stop) for head in heads]:
+        raise ValueError("the outputs of its heads are not side by side")
     return heads
 
 
