@@ -18,37 +18,41 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0.dev0"
 
-if TYPE_CHECKING:
-    from emoreg.config.loss import LossWeights
-    from emoreg.config.read_recipe import read_recipe
-    from emoreg.config.recipe import PretrainRecipe, TrainRecipe
-    from emoreg.data.images.augment import normalise
-    from emoreg.data.images.table import Table
-    from emoreg.data.stimuli.emotion import EmotionSpace
-    from emoreg.data.targets.target import Target
-    from emoreg.data.tools.write_pack import write_pack
-    from emoreg.errors import UserError
-    from emoreg.inference.calibrate import calibrate
-    from emoreg.inference.export.export import export
-    from emoreg.inference.export.hub import RegulatedModel
-    from emoreg.inference.load import load_run
-    from emoreg.inference.predict import predict
-    from emoreg.models.backbones import build_backbone
-    from emoreg.models.regulation import RegulatedClassifier, Response, regulation_loss
-    from emoreg.models.regulation_loss import RegulationLoss
-    from emoreg.models.takeover import keep_moments
-    from emoreg.report.contrasts import analyse
-    from emoreg.report.own_report import report_results
-    from emoreg.runs.run import Run
-    from emoreg.runtime.progress import Progress
-    from emoreg.stages.classifier import build_classifier
-    from emoreg.stages.classify import train
-    from emoreg.stages.evaluate import evaluate
-    from emoreg.stages.pretrain import load_encoder, pretrain
-    from emoreg.study.definition import Study
-    from emoreg.study.read_study import read_study
-    from emoreg.study.run_study import run_study
-    from emoreg.suites.score import score_suites
+if TYPE_CHECKING:  # "as" tells type checkers that a name is public
+    from emoreg.config.loss import LossWeights as LossWeights
+    from emoreg.config.read_recipe import read_recipe as read_recipe
+    from emoreg.config.recipe import PretrainRecipe as PretrainRecipe
+    from emoreg.config.recipe import TrainRecipe as TrainRecipe
+    from emoreg.data.images.augment import normalise as normalise
+    from emoreg.data.images.table import Table as Table
+    from emoreg.data.stimuli.emotion import EmotionSpace as EmotionSpace
+    from emoreg.data.targets.target import Target as Target
+    from emoreg.data.tools.write_pack import write_pack as write_pack
+    from emoreg.errors import UserError as UserError
+    from emoreg.inference.calibrate import calibrate as calibrate
+    from emoreg.inference.export.export import export as export
+    from emoreg.inference.export.hub import RegulatedModel as RegulatedModel
+    from emoreg.inference.load import load_run as load_run
+    from emoreg.inference.predict import predict as predict
+    from emoreg.models.backbones import build_backbone as build_backbone
+    from emoreg.models.regulation import RegulatedClassifier as RegulatedClassifier
+    from emoreg.models.regulation import Response as Response
+    from emoreg.models.regulation import regulation_loss as regulation_loss
+    from emoreg.models.regulation_loss import RegulationLoss as RegulationLoss
+    from emoreg.models.takeover import keep_moments as keep_moments
+    from emoreg.report.contrasts import analyse as analyse
+    from emoreg.report.own_report import report_results as report_results
+    from emoreg.runs.run import Run as Run
+    from emoreg.runtime.progress import Progress as Progress
+    from emoreg.stages.classifier import build_classifier as build_classifier
+    from emoreg.stages.classify import train as train
+    from emoreg.stages.evaluate import evaluate as evaluate
+    from emoreg.stages.pretrain import load_encoder as load_encoder
+    from emoreg.stages.pretrain import pretrain as pretrain
+    from emoreg.study.definition import Study as Study
+    from emoreg.study.read_study import read_study as read_study
+    from emoreg.study.run_study import run_study as run_study
+    from emoreg.suites.score import score_suites as score_suites
 
 _HOMES = {
     "EmotionSpace": "data.stimuli.emotion",
@@ -60,10 +64,10 @@ _HOMES = {
     "RegulationLoss": "models.regulation_loss",
     "Response": "models.regulation",
     "Run": "runs.run",
+    "Study": "study.definition",
     "Table": "data.images.table",
     "Target": "data.targets.target",
     "TrainRecipe": "config.recipe",
-    "Study": "study.definition",
     "UserError": "errors",
     "analyse": "report.contrasts",
     "build_backbone": "models.backbones",
@@ -87,42 +91,7 @@ _HOMES = {
     "write_pack": "data.tools.write_pack",
 }
 
-__all__ = [
-    "EmotionSpace",
-    "LossWeights",
-    "PretrainRecipe",
-    "Progress",
-    "RegulatedClassifier",
-    "RegulatedModel",
-    "RegulationLoss",
-    "Response",
-    "Run",
-    "Study",
-    "Table",
-    "Target",
-    "TrainRecipe",
-    "UserError",
-    "analyse",
-    "build_backbone",
-    "build_classifier",
-    "calibrate",
-    "evaluate",
-    "export",
-    "keep_moments",
-    "load_encoder",
-    "load_run",
-    "normalise",
-    "predict",
-    "pretrain",
-    "read_recipe",
-    "read_study",
-    "regulation_loss",
-    "report_results",
-    "run_study",
-    "score_suites",
-    "train",
-    "write_pack",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
