@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_args
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -90,7 +90,7 @@ class RegulatedModel(
             if unknown:
                 raise ValueError(f"unknown key '{shortened(next(iter(unknown)))}'; a later emoreg may have written it")
             _check_classes(classes)
-            _check_input(image_size, mean, std, fit)
+            _check_input(image_size, fit, mean, std)
             if temperature is not None and task != "classification":
                 raise ValueError("temperature must be null for anything but a classification")
             temperature = None if temperature is None else checked_temperature(temperature)
@@ -224,25 +224,21 @@ def _check_classes(classes: Any) -> None:
         raise ValueError("classes must be names, without control characters")
 
 
-def _check_input(image_size: Any, mean: Any, std: Any, fit: Any) -> None:
+def _check_input(image_size: Any, fit: Any, mean: Any, std: Any) -> None:
     """Raise ValueError unless the values describe how images are prepared."""
     if type(image_size) is not int:
         raise ValueError(f"image_size must be a whole number, not {shortened(repr(image_size))}")
-    TargetSettings(image_size=image_size)  # checks the limits
+    TargetSettings(image_size=image_size, fit=fit)  # checks them
     for name, values in (("mean", mean), ("std", std)):
         is_three = isinstance(values, list | tuple) and len(values) == 3
         if not is_three or not all(type(value) in (int, float) and abs(value) < math.inf for value in values):
             raise ValueError(f"{name} must be three numbers")
     if min(std) <= 0:
         raise ValueError("std must be above 0")
-    if fit not in get_args(Fit):
-        raise ValueError(f"fit must be crop or pad, not {shortened(repr(fit))}")
 
 
 def _settings(name: str, defaults: S, values: dict[str, Any]) -> S:
     """Parse a section of config.json. Raise SettingError for a wrong value or an unknown key."""
-    if not isinstance(values, dict):
-        raise SettingError(name, "must be a mapping of keys to values")
     try:
         settings: S = build(defaults, values)
     except SettingError as error:
