@@ -67,51 +67,42 @@ def calibrate(
         what = f"{run.folder} predicts {PREDICTED[task]}"
         raise UserError(f"{what}; a temperature calibrates classifiers that predict one class per image")
     with hold(run.folder):  # its weights stay those that the temperature is recorded for
-        return _calibrate(run, recipe, data, device, model, progress)
+        classifier, classes = load_classifier(run, model)
+        training = scoring_settings(recipe, run, device)
+        fabric = make_fabric(training)
+        if isinstance(data, str | Path):
+            table, source, is_own = read_labelled(run, recipe, data, classes, progress)
+            if is_own:
+                raise UserError(
+                    f"{data} holds the test images of {run.folder}, which must stay unseen: give other images"
+                )
+            name = printable(f"images of {source}")
+            images = load_target(table, recipe.target, training, fabric, progress)
+            _refuse_training_images(run, images, name, progress)
+        else:
+            name, table = "validation images", _validation_images(run, recipe, classes, data)
+            images = load_target(table, recipe.target, training, fabric, progress)
+            refuse_changed_images(run, recipe, images, "validation")
 
-
-def _calibrate(
-    run: Run,
-    recipe: TrainRecipe,
-    data: Target | Path | str | None,
-    device: Device,
-    model: RegulatedClassifier | None,
-    progress: Progress,
-) -> Calibration:
-    classifier, classes = load_classifier(run, model)
-    training = scoring_settings(recipe, run, device)
-    fabric = make_fabric(training)
-    if isinstance(data, str | Path):
-        table, source, is_own = read_labelled(run, recipe, data, classes, progress)
-        if is_own:
-            raise UserError(f"{data} holds the test images of {run.folder}, which must stay unseen: give other images")
-        name = printable(f"images of {source}")
-        images = load_target(table, recipe.target, training, fabric, progress)
-        _refuse_training_images(run, images, name, progress)
-    else:
-        name, table = "validation images", _validation_images(run, recipe, classes, data)
-        images = load_target(table, recipe.target, training, fabric, progress)
-        refuse_changed_images(run, recipe, images, "validation")
-
-    outputs = outputs_of(place(classifier, fabric).eval(), images, fabric)
-    if outputs.accuracy == 1:
-        raise UserError(
-            f"{run.folder} classifies all {len(images):,} {name} correctly, so that the NLL only falls with the "
-            "temperature and none is the best: give more labelled images (--data)"
-        )
-    temperature, z = fit_temperature(outputs.logits, outputs.labels), outputs.logits.double()
-    if temperature > 0.99 * MAX_TEMPERATURE:
-        progress.warn(
-            f"{run.folder.name}: the temperature is the highest, at which all classes are almost equally probable: the "
-            f"predictions for these {len(images):,} images are no better than chance; are the labels right?"
-        )
-    nll, nll_scaled = (F.cross_entropy(logits, outputs.labels).item() for logits in (z, z / temperature))
-    calibration = Calibration(temperature, name, len(images), nll, nll_scaled)
-    where: dict[str, Any] = environment()
-    where["packages"] = {**where["packages"], "scipy": package_version("scipy")}
-    where |= {"device": str(fabric.device), "precision": resolve_precision(training, fabric.device.type)}
-    write_calibration(run, calibration, checksum_of(images), where)
-    return calibration
+        outputs = outputs_of(place(classifier, fabric).eval(), images, fabric)
+        if outputs.accuracy == 1:
+            raise UserError(
+                f"{run.folder} classifies all {len(images):,} {name} correctly, so that the NLL only falls with the "
+                "temperature and none is the best: give more labelled images (--data)"
+            )
+        temperature, z = fit_temperature(outputs.logits, outputs.labels), outputs.logits.double()
+        if temperature > 0.99 * MAX_TEMPERATURE:
+            progress.warn(
+                f"{run.folder.name}: the temperature is the highest, at which all classes are almost equally probable: "
+                f"the predictions for these {len(images):,} images are no better than chance; are the labels right?"
+            )
+        nll, nll_scaled = (F.cross_entropy(logits, outputs.labels).item() for logits in (z, z / temperature))
+        calibration = Calibration(temperature, name, len(images), nll, nll_scaled)
+        where: dict[str, Any] = environment()
+        where["packages"] = {**where["packages"], "scipy": package_version("scipy")}
+        where |= {"device": str(fabric.device), "precision": resolve_precision(training, fabric.device.type)}
+        write_calibration(run, calibration, checksum_of(images), where)
+        return calibration
 
 
 def _validation_images(run: Run, recipe: TrainRecipe, classes: tuple[str, ...], data: Target | None) -> Table:
