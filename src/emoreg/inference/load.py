@@ -26,7 +26,7 @@ from emoreg.stages.affective_heads import Head, heads_of
 from emoreg.stages.classifier import load_classifier
 from emoreg.stages.evaluate import total_classes
 from emoreg.stages.given_model import describes_given_model, named_experiences
-from emoreg.stages.pretrain import AffectiveModel, load_encoder
+from emoreg.stages.pretrain import AffectiveModel, experience_run, load_encoder
 
 COPY = "experience"  # folder inside a run for a copy of its stage-1 run, so that they can be moved together
 
@@ -201,12 +201,9 @@ def _recorded_experience(run: Run, recipe: TrainRecipe) -> str:
 
 
 def _candidates(folder: Path, recorded: str, is_checked: bool) -> Iterator[Path]:
-    """Folders where the stage-1 run of a run may be.
+    """Folders where the stage-1 run of the run in `folder` may be; `recorded` is its path where it was trained.
 
-    Args:
-        folder: folder of the run.
-        recorded: path of its stage-1 run, on the system where it was trained.
-        is_checked: whether its weights can be checked. Then the end of the path is enough to find a run that was moved.
+    If its weights can be checked, the end of that path is enough to find a run that was moved.
     """
     yield folder / COPY
     yield Path(recorded)
@@ -231,10 +228,7 @@ def load_readout(experience: Path) -> EmotionReadout:
 
 
 def _read_stage1(folder: Path) -> EmotionReadout:
-    run = Run(folder)
-    recipe = run.recipe
-    if not isinstance(recipe, PretrainRecipe):
-        raise UserError(f"{folder} is a run of stage 2, not of stage 1")
+    run, recipe = experience_run(folder)
     if recipe.backbone.is_own:
         raise _NoReadoutError("its encoder is a network of your own, which emoreg cannot rebuild")
     path = folder / WEIGHTS
