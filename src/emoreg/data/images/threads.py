@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import sys
 import time
@@ -51,24 +50,15 @@ def ahead(work: Callable[[A], T], items: Sequence[A], workers: int = 1, per_work
         per_worker: number of items computed ahead per thread.
     """
     pending: deque[Future[T]] = deque()
-    with _pool(workers) as pool:
+    pool = ThreadPoolExecutor(workers)
+    try:
         for item in items:
             pending.append(pool.submit(work, item))
             if len(pending) > workers * per_worker:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
-
-
-@contextlib.contextmanager
-def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """A thread pool that is shut down without waiting; work that has not started is dropped.
-
-    Python may close an unfinished iterator when it collects garbage, at any point of any thread. If that is during the
-    start of another thread, which holds a lock that joining a thread needs, waiting would never end.
-    """
-    pool = ThreadPoolExecutor(workers)
-    try:
-        yield pool
     finally:
+        # Without waiting: Python may close an unfinished iterator when it collects garbage, at any point of any thread.
+        # If another thread is just starting, and holds a lock that joining a thread needs, waiting would never end.
         pool.shutdown(wait=False, cancel_futures=True)
