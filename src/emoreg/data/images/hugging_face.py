@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +13,7 @@ from emoreg.data.images.files import IMAGE_FORMATS
 from emoreg.data.images.table import Item
 from emoreg.errors import SettingError, UserError, shortened
 from emoreg.runtime.optional import importing
+from emoreg.runtime.quiet_libraries import errors_only
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -25,12 +23,12 @@ PREFIX = "hf:"
 IMAGE_NAMES = ("image", "img")  # preferred if there are several image columns
 
 
-def parse_hub_name(name: str, section: Section) -> list[str]:
-    """Split hf:OWNER/NAME/CONFIG into its parts, of which OWNER and CONFIG are optional. SettingError otherwise."""
+def parse_hub_name(name: str, section: Section) -> tuple[str, str | None]:
+    """Split hf:OWNER/NAME/CONFIG into OWNER/NAME, of which OWNER is optional, and CONFIG. SettingError otherwise."""
     parts = name[len(PREFIX) :].split("/")
     if len(parts) > 3 or not all(parts):
         raise SettingError(f"{section}.name", f"'{name}' is not of the form hf:OWNER/NAME or hf:OWNER/NAME/CONFIG")
-    return parts
+    return "/".join(parts[:2]), parts[2] if len(parts) == 3 else None
 
 
 def load_splits(name: str, root: str | None, section: Section) -> dict[str, Dataset]:
@@ -45,9 +43,7 @@ def load_splits(name: str, root: str | None, section: Section) -> dict[str, Data
     Raises:
         UserError: `datasets` is not installed, or the set cannot be loaded.
     """
-    parts = parse_hub_name(name, section)
-    path = "/".join(parts[:2])
-    config = parts[2] if len(parts) == 3 else None
+    path, config = parse_hub_name(name, section)
     try:
         with importing("datasets", name, "'emoreg[hub]'"):
             import datasets
@@ -61,7 +57,7 @@ def load_splits(name: str, root: str | None, section: Section) -> dict[str, Data
         )
     try:
         if root is None:
-            with _quiet_client():
+            with errors_only("huggingface_hub"):  # it logs its attempts to reach the Hub
                 loaded = datasets.load_dataset(path, config)
         elif any((Path(root) / file).exists() for file in ("dataset_dict.json", "state.json")):
             loaded = datasets.load_from_disk(root)
@@ -82,10 +78,9 @@ def download_note(name: str, root: str | None) -> str | None:
     try:
         import datasets
 
-        parts = parse_hub_name(name, "target")
-        path = "/".join(parts[:2])
-        with _quiet_client():
-            builder = datasets.load_dataset_builder(path, parts[2] if len(parts) == 3 else None)
+        path, config = parse_hub_name(name, "target")
+        with errors_only("huggingface_hub"):
+            builder = datasets.load_dataset_builder(path, config)
         is_here = Path(path).exists() or Path(builder.cache_dir).is_dir()
     except Exception:  # `load_splits` says why
         return None
@@ -105,19 +100,6 @@ def _loading_error(name: str, root: str | None, section: Section, config: str | 
         advice += "; choose one of several configurations as hf:OWNER/NAME/CONFIG"
     reason = shortened(str(error), 300) or type(error).__name__
     return UserError(f"{name} could not be loaded{where} ({reason}). {advice}")
-
-
-@contextlib.contextmanager
-def _quiet_client() -> Iterator[None]:
-    """Silence the Hub client's messages about retries; a failure is reported in one line."""
-    from huggingface_hub.utils import logging as client
-
-    level = client.get_verbosity()
-    client.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        client.set_verbosity(level)
 
 
 def image_column(name: str, dataset: Dataset, section: Section) -> str:
