@@ -133,17 +133,14 @@ def split_rows(labels: Labels, share: float, seed: int, edition: int = EDITION) 
         edition: edition of the run. The first did not stratify if a class has a single image, or a part has fewer
             images than there are classes.
     """
-    rows = np.arange(len(labels))
-    count = round(share * len(labels))
-    if count == 0:
-        return rows, rows[:0]
-    if count >= len(labels):
-        return rows[:0], rows
-    if labels.ndim != 1 or edition == 1:
-        return _stratified_split(labels, count, seed)
-    classes, index, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    rows, count = np.arange(len(labels)), round(share * len(labels))
+    if count == 0 or count >= len(labels):
+        return rows[count:], rows[:count]
     drawn = _stratified_split(labels, count, seed)
-    if sizes.min() >= 2 and all(len(np.unique(index[part])) == len(classes) for part in drawn):
+    if labels.ndim != 1 or edition == 1:
+        return drawn
+    classes, index, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    if all(len(np.unique(index[part])) == len(classes) for part in drawn):
         return drawn
     held_out = first_of_each(index, rows, _quotas(sizes, count, np.minimum(sizes - 1, 1), sizes - 1), seed)
     return np.setdiff1d(rows, held_out), held_out

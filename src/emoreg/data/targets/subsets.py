@@ -44,12 +44,10 @@ def hold_out_fifth(table: Table) -> tuple[Table, Table]:
 
     The split is stratified by class, and the only image of a class is trained on. Labels (N, E) are not stratified.
     """
-    if table.labels.ndim != 1:
-        train, test = split_rows(table.labels, share=0.2, seed=0)
-        if not len(test):
-            raise UserError(f"{table.name} has {len(table)} images, too few to hold out a fifth for testing")
-        return table.take(train), table.take(test)
-    is_single = np.bincount(table.labels)[table.labels] < 2
-    rows = np.flatnonzero(~is_single)
-    train, test = split_rows(table.labels[rows], share=0.2, seed=0)
-    return table.take(np.sort(np.concatenate([np.flatnonzero(is_single), rows[train]]))), table.take(rows[test])
+    rows = np.arange(len(table))
+    if table.labels.ndim == 1:
+        rows = np.flatnonzero(np.bincount(table.labels)[table.labels] > 1)
+    test = rows[split_rows(table.labels[rows], share=0.2, seed=0)[1]]
+    if not len(test):
+        raise UserError(f"{table.name} has {len(table)} images, too few to hold out a fifth for testing")
+    return table.take(np.setdiff1d(np.arange(len(table)), test)), table.take(test)
