@@ -39,8 +39,7 @@ def zipped(root: Path) -> Path:
 
 def found(root: Path) -> dict[str, list[str]]:
     """The class of each image, by split."""
-    layout = find_layout(root)
-    return {name or "": list(part.classes) for name, part in zip(layout.splits or ("",), layout.parts, strict=True)}
+    return {name or "": list(part.classes) for name, part in find_layout(root).parts.items()}
 
 
 def pets(*folders: str) -> list[str]:

@@ -11,7 +11,6 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from emoreg.data.images.files import File, count_not_read, guessed_names, is_image, list_files, list_folders, not_read
 from emoreg.data.images.names import SPLITS, Split, composed
@@ -21,6 +20,7 @@ FILLERS = ("set", "sets", "data", "dataset", "image", "images", "split", "folder
 _WITH_FILLER = re.compile(f"^({'|'.join(SPLITS)})({'|'.join(FILLERS)})$")
 ANNOTATIONS = "_annotations.txt"  # Tiny-ImageNet's val_annotations.txt: file, tab, class, tab, a box
 LAYOUT = "[<split>/]<class>/*.jpg|png"
+_LeftOut = dict[str, list[File]]  # images that are in no part, by the end of the line about them, which says why
 
 
 @dataclass(frozen=True)
@@ -46,40 +46,35 @@ class Layout:
 
     Args:
         root: folder or zip.
-        whole: all images of a set without splits; None for a set with splits.
-        splits: the labelled splits; empty for a set without splits.
+        parts: the labelled splits, in the order train, validation, test; all images of a set without splits, by None.
         empty: split and class folders without images, below the root.
         notes: lines about guessed names.
         left_out: lines that say which files are in no part, and why.
     """
 
     root: Path
-    whole: Part | None
-    splits: Mapping[Split, Part]
+    parts: Mapping[Split | None, Part]
     empty: tuple[str, ...]
     notes: tuple[str, ...]
     left_out: tuple[str, ...]
 
     @property
-    def parts(self) -> tuple[Part, ...]:
-        """The splits in the order train, validation, test; or the whole set."""
-        return (self.whole,) if self.whole is not None else tuple(self.splits.values())
-
-    @property
     def classes(self) -> tuple[str, ...]:
         """All classes, sorted, in Unicode's composed form (NFC), in which all names are compared."""
-        return tuple(sorted({name for part in self.parts for name in part.classes}))
+        return tuple(sorted({name for part in self.parts.values() for name in part.classes}))
 
-    def describe(self, parts: Mapping[Split, Part] | Mapping[str, Part], what: str = "classes", more: str = "") -> str:
+    def describe(
+        self, parts: Mapping[Split | None, Part] | Mapping[str, Part], what: str = "classes", more: str = ""
+    ) -> str:
         """A line that reports the images and classes that were found.
 
         Args:
-            parts: images by purpose, such as the split's name.
+            parts: images by purpose, such as the split's name; None for all images.
             what: what the classes are, such as "emotions".
             more: remark to append to the counts.
         """
         counts = ", ".join(
-            f"{name} {len(part.images):,} images".strip() + (f" from '{part.folder}'" if part.folder else "")
+            f"{name or ''} {len(part.images):,} images".strip() + (f" from '{part.folder}'" if part.folder else "")
             for name, part in parts.items()
         )
         classes = sorted({name for part in parts.values() for name in part.classes})
@@ -125,35 +120,24 @@ def find_layout(root: Path | str, known: Collection[str] = ()) -> Layout:
         hint = f" ({counted})" if counted else ""
         raise UserError(f"{printable(str(root))} holds no images as {LAYOUT}{hint}")
     level, splits = _find_splits(_tree(root, images), known)
-    if splits:
-        parts, left_out = _read_splits(level, splits, files, known)
-        whole, kept = None, list(parts.values())
-    else:
-        whole, parts, left_out = _read_folders(level), {}, []
-        kept = [whole]
-    accounted = set[File]().union(*(part.images for part in kept), *(each.images for each in left_out))
+    parts, left_out = _read_splits(level, splits, files, known) if splits else ({None: _read_folders(level)}, {})
+    accounted = set[File]().union(*(part.images for part in parts.values()), *left_out.values())
     stray = [image for image in images if image not in accounted]
     if stray:
-        left_out.append(_LeftOut(stray, f"that lie in no class folder, e.g. '{stray[0].name}'"))
-    class_folders = {part.folder for part in kept if not part.is_annotated}
+        left_out[f"that lie in no class folder, e.g. '{stray[0].name}'"] = stray
+    class_folders = {part.folder for part in parts.values() if not part.is_annotated}
     return Layout(
         root,
-        whole,
         parts,
         tuple(_empty_folders(root, images, class_folders, level.path if splits else None)),
         guessed_names(root),
-        (*(each.line(root) for each in left_out), *not_read(root, others)),
+        (*_lines_on(left_out, root), *not_read(root, others)),
     )
 
 
-class _LeftOut(NamedTuple):
-    """Images that are in no part."""
-
-    images: list[File]
-    why: str  # end of the line about them
-
-    def line(self, root: Path) -> str:
-        return f"{printable(root.name)}: left out {len(self.images):,} images {printable(self.why)}"
+def _lines_on(left_out: _LeftOut, root: Path) -> Iterator[str]:
+    for why, images in left_out.items():
+        yield f"{printable(root.name)}: left out {len(images):,} images {printable(why)}"
 
 
 @dataclass
@@ -241,30 +225,29 @@ def _splits_in(folder: _Folder) -> dict[Split, _Folder]:
 
 def _read_splits(
     level: _Folder, splits: Mapping[Split, _Folder], files: Sequence[File], known: Collection[str]
-) -> tuple[dict[Split, Part], list[_LeftOut]]:
+) -> tuple[dict[Split | None, Part], _LeftOut]:
     """The labelled splits, and the images outside the splits or without a label."""
     paths = {folder.path for folder in splits.values()}
     names = _quoted([name for name, folder in level.folders.items() if folder.path in paths])
-    left_out = [
-        _LeftOut(list(folder.all_images()), f"in '{folder.path}', which is none of the splits {names}")
+    left_out = {
+        f"in '{folder.path}', which is none of the splits {names}": list(folder.all_images())
         for folder in level.folders.values()
         if folder.path not in paths
-    ]
-    parts: dict[Split, Part] = {}
+    }
+    parts: dict[Split | None, Part] = {}
     for split, folder in splits.items():
         part, unlabelled = _read_annotated(folder, files) or _read_split(split, folder, known)
-        left_out += unlabelled
+        left_out |= unlabelled
         if part is not None:
             parts[split] = part
             if not known and not part.is_annotated:
                 known = set(part.classes)
     if not parts:
-        lines = "; ".join(each.line(level.root) for each in left_out)
-        raise UserError(f"{level}: no split has class folders; {lines}")
+        raise UserError(f"{level}: no split has class folders; {'; '.join(_lines_on(left_out, level.root))}")
     return parts, left_out
 
 
-def _read_split(split: Split, outer: _Folder, known: Collection[str]) -> tuple[Part | None, list[_LeftOut]]:
+def _read_split(split: Split, outer: _Folder, known: Collection[str]) -> tuple[Part | None, _LeftOut]:
     """Read a split with class folders, which may be wrapped in further folders, as in training_set/training_set."""
     folder = outer
     while (only := folder.only) is not None:
@@ -275,8 +258,8 @@ def _read_split(split: Split, outer: _Folder, known: Collection[str]) -> tuple[P
     names = [composed(name) for name in folder.folders]
     if not names or (len(names) == 1 and known and names[0] not in known):
         reason = f"whose only folder, '{names[0]}', is not a class" if names else "which has no class folders"
-        return None, [_LeftOut(list(outer.all_images()), f"in '{outer.path}', {reason}: they have no labels")]
-    return _read_folders(folder), []
+        return None, {f"in '{outer.path}', {reason}: they have no labels": list(outer.all_images())}
+    return _read_folders(folder), {}
 
 
 def _read_folders(folder: _Folder) -> Part:
@@ -292,16 +275,20 @@ def _read_folders(folder: _Folder) -> Part:
     return _part(folder, labelled)
 
 
-def _read_annotated(folder: _Folder, files: Sequence[File]) -> tuple[Part, list[_LeftOut]] | None:
+def _read_annotated(folder: _Folder, files: Sequence[File]) -> tuple[Part, _LeftOut] | None:
     """Read a split whose labels are in a text file, as in Tiny-ImageNet; None if there is no such file."""
     inside = [file for file in files if file.name.rpartition("/")[0] == folder.path]
     sheets = [file for file in inside if file.name.lower().endswith(ANNOTATIONS)]
     if len(sheets) != 1:
         return None
     (sheet,) = sheets
+    try:
+        rows = sheet.read().decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise UserError(f"{sheet} is not UTF-8 text") from None
     images = {image.name.rpartition("/")[2]: image for image in folder.all_images()}
     labelled = []
-    for number, row in enumerate(_lines(sheet), start=1):
+    for number, row in enumerate(rows, start=1):
         if not row.strip():
             continue
         name, *columns = row.split("\t")
@@ -312,8 +299,8 @@ def _read_annotated(folder: _Folder, files: Sequence[File]) -> tuple[Part, list[
         labelled.append((images.pop(name), composed(columns[0].strip())))
     if not labelled:
         raise UserError(f"{sheet} has no rows")
-    unnamed = _LeftOut(list(images.values()), f"in '{folder.path}' that {sheet.name} does not name")
-    return _part(folder, labelled, is_annotated=True), [unnamed] if images else []
+    unnamed = {f"in '{folder.path}' that {sheet.name} does not name": list(images.values())} if images else {}
+    return _part(folder, labelled, is_annotated=True), unnamed
 
 
 def _empty_folders(
@@ -326,10 +313,3 @@ def _empty_folders(
         above, _, name = path.as_posix().rpartition("/")
         if above in class_folders or (above == split_folder and split_name(name) is not None):
             yield path.as_posix()
-
-
-def _lines(sheet: File) -> list[str]:
-    try:
-        return sheet.read().decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise UserError(f"{sheet} is not UTF-8 text") from None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from emoreg.data.images.layout import Part, find_layout
-from emoreg.data.images.names import Split
+from emoreg.data.images.layout import find_layout
 from emoreg.data.images.table import About
 from emoreg.data.stimuli.emotion import EmotionSpace, emotion_index, emotion_names
 from emoreg.data.stimuli.set_reader import SetReader
@@ -32,16 +31,14 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
     reader = SetReader("emotion_folder", root, skip_missing)
     layout = find_layout(reader.root)
     layout.refuse_empty_folders()
-    splits: list[Split | None] = list(layout.splits) or [None]
     rows = [
         (image, folder, split)
-        for split, part in zip(splits, layout.parts, strict=True)
+        for split, part in layout.parts.items()
         for image, folder in zip(part.images, part.classes, strict=True)
     ]
     rows.sort(key=lambda row: row[0].name)
     names = emotion_names({folder: str(image) for image, folder, _ in reversed(rows)})
     for image, folder, split in rows:
         reader.add(str(image), image.name, image, emotion_index(folder, names, str(image)), split=split)
-    parts: dict[str, Part] = {split or "": part for split, part in zip(splits, layout.parts, strict=True)}
-    notes = [*layout.notes, layout.describe(parts, "emotions")]
+    notes = [*layout.notes, layout.describe(layout.parts, "emotions")]
     return reader.stimuli(EmotionSpace("category", names), notes=notes, left_out=layout.left_out)

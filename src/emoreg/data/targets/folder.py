@@ -35,15 +35,15 @@ def read_folder(root: str | Path, edition: int = EDITION) -> Target:
     classes = layout.classes
     if len(classes) < 2:
         raise UserError(f"{root} holds one class only, '{classes[0]}'; a classifier needs two")
-    if layout.whole is not None:
-        table = _table(layout, layout.whole, classes)
+    parts = dict(layout.parts)
+    if None in parts:
+        table = _table(layout, parts[None], classes)
         if edition == 1:
             train, test = (table.take(rows) for rows in split_rows(table.labels, 0.2, 0, edition))
         else:
             train, test = hold_out_fifth(table)
-        note = layout.describe({"": layout.whole}, more=", a fifth of each class for testing")
+        note = layout.describe(parts, more=", a fifth of each class for testing")
         return Target(train, test, classes, None, (*layout.notes, note), layout.left_out)
-    parts = dict(layout.splits)
     if "test" not in parts and "validation" in parts:
         parts["test"] = parts.pop("validation")
     _check_parts(layout, parts)
@@ -53,7 +53,7 @@ def read_folder(root: str | Path, edition: int = EDITION) -> Target:
     return Target(tables["train"], tables["test"], classes, validation, (*layout.notes, note), layout.left_out)
 
 
-def _check_parts(layout: Layout, parts: Mapping[Split, Part]) -> None:
+def _check_parts(layout: Layout, parts: Mapping[Split | None, Part]) -> None:
     """Raise UserError unless there are a training and a test split with images of all classes."""
     splits: tuple[Split, Split] = ("train", "test")
     for split, other in (splits, splits[::-1]):
@@ -85,7 +85,7 @@ def read_for_scoring(
         UserError: nothing at `root`, no images, an unknown class unless `skip_others`, or no known class.
     """
     layout = find_layout(root, classes)
-    part = layout.splits.get("test") or layout.splits.get("validation") or layout.parts[0]
+    part = next(layout.parts[split] for split in ("test", "validation", None, "train") if split in layout.parts)
     pairs = list(zip(part.images, part.classes, strict=True))
     known = [(image, name) for image, name in pairs if name in classes]
     others = [(image, name) for image, name in pairs if name not in classes]
