@@ -36,9 +36,9 @@ WITH_MATRIX = ("emod",)
 MAX_HASHED = 2**30  # bytes of images that `checksum_of_images` reads, which takes about a second
 WINDOWS_FILES = ("thumbs.db", "desktop.ini")  # hidden files of its file manager
 
-Stamp = tuple[Path, int, int]  # path, time of the last change in ns, and size in bytes
+Stamp = tuple[int, int]  # time of the last change in ns, and size in bytes
 
-_known: dict[tuple[str, Path], tuple[list[Stamp], Contents]] = {}
+_known: dict[tuple[str, Path], tuple[dict[Path, Stamp | None], Contents]] = {}
 
 
 def contents_of(settings: StimuliSettings | TargetSettings) -> Contents | None:
@@ -54,12 +54,12 @@ def contents_of(settings: StimuliSettings | TargetSettings) -> Contents | None:
     try:
         if (name, root) in _known:
             stamps, contents = _known[name, root]
-            if all(map(_is_unchanged, stamps)):
+            if all(_stamp(path) == stamp for path, stamp in stamps.items()):
                 return contents
         if not root.exists():
             return None
         contents, paths = _fingerprint(name, root)
-        _known[name, root] = [_stamp(path) for path in paths], contents
+        _known[name, root] = {path: _stamp(path) for path in paths}, contents
     except (OSError, ValueError, UserError):  # ValueError: a path with a null byte
         return None
     return contents
@@ -144,16 +144,12 @@ def _fingerprint(name: str, root: Path) -> tuple[Contents, Iterable[Path]]:
     return contents, [*{root, *above}, *(root / file.name for file in files if file.name.lower().endswith(tables))]
 
 
-def _stamp(path: Path) -> Stamp:
-    status = path.stat()
-    return path, status.st_mtime_ns, status.st_size
-
-
-def _is_unchanged(stamp: Stamp) -> bool:
+def _stamp(path: Path) -> Stamp | None:
     try:
-        return _stamp(stamp[0]) == stamp
+        status = path.stat()
     except OSError:
-        return False
+        return None
+    return status.st_mtime_ns, status.st_size
 
 
 def _is_published(name: str, root: Path) -> bool:
