@@ -13,7 +13,7 @@ import torch
 from emoreg.config.schema import TargetSettings
 from emoreg.data.images.table import Table
 from emoreg.data.targets import human_labels as module
-from emoreg.data.targets.human_labels import Published, human_labels
+from emoreg.data.targets.human_labels import human_labels
 from emoreg.data.targets.target import Target
 from emoreg.data.targets.training_part import training_part
 from emoreg.errors import SettingError, UserError
@@ -39,7 +39,7 @@ def table(labels: np.ndarray = CLEAN) -> Table:
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     """Write a file in the published format, and treat its labels as the published ones."""
     digest = hashlib.sha256(WORSE.astype("<i8").tobytes()).hexdigest()
-    monkeypatch.setattr(module, "PUBLISHED", {"worse": Published("worse_label", digest)})
+    monkeypatch.setattr(module, "PUBLISHED", {"worse": ("worse_label", digest)})
 
     def written(folder: Path = tmp_path, **content: Any) -> Path:
         folder.mkdir(exist_ok=True)

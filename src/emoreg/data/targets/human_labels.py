@@ -13,7 +13,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,22 +28,15 @@ SOURCE = "https://github.com/UCSC-REAL/cifar-10-100n"
 FILES: Mapping[str, str] = {"cifar10": "CIFAR-10_human.pt", "cifar100": "CIFAR-100_human.pt"}
 MAX_BYTES = 16 * 2**20  # the published files have 2.4 and 1.0 MB
 
-
-class Published(NamedTuple):
-    """Published labels: their key in the file, and their checksum."""
-
-    key: str
-    sha256: str  # of the labels as little-endian int64, in the order of the images
-
-
-# A run's identity contains only the name of these labels, so labels that differ from the published ones are refused.
-PUBLISHED: Mapping[LabelNoise, Published] = {
-    "aggre": Published("aggre_label", "b3c3d486d22c3055756e7b1b1a0e98b099c1d68b771633023b0f76fa2e09ede6"),
-    "random1": Published("random_label1", "b5dc9007ae247a48ce267bec37a1310b0cd65ed73801ca7e595fb954902575a7"),
-    "random2": Published("random_label2", "1182c45d3a24636640fe1e3743b9566b6fabe86b2ed14f6b8216799e209a0d4e"),
-    "random3": Published("random_label3", "b51e116c617ded2c98be095ba8b3abae8adfa6caa54f7f6eedf50c7aed013d44"),
-    "worse": Published("worse_label", "a64d887522cf6d8f4966912a1536ea2d890600929a8465a7f307cdca2501847b"),
-    "noisy": Published("noisy_label", "4a1efd5da7a214b299cf6ac0bafe3f0d48c065b7aa2d40aa185d4711714bb311"),
+# The key of the labels in the file, and their SHA-256 as little-endian int64, in the order of the images. A run's
+# identity contains only the name of these labels, so labels that differ from the published ones are refused.
+PUBLISHED: Mapping[LabelNoise, tuple[str, str]] = {
+    "aggre": ("aggre_label", "b3c3d486d22c3055756e7b1b1a0e98b099c1d68b771633023b0f76fa2e09ede6"),
+    "random1": ("random_label1", "b5dc9007ae247a48ce267bec37a1310b0cd65ed73801ca7e595fb954902575a7"),
+    "random2": ("random_label2", "1182c45d3a24636640fe1e3743b9566b6fabe86b2ed14f6b8216799e209a0d4e"),
+    "random3": ("random_label3", "b51e116c617ded2c98be095ba8b3abae8adfa6caa54f7f6eedf50c7aed013d44"),
+    "worse": ("worse_label", "a64d887522cf6d8f4966912a1536ea2d890600929a8465a7f307cdca2501847b"),
+    "noisy": ("noisy_label", "4a1efd5da7a214b299cf6ac0bafe3f0d48c065b7aa2d40aa185d4711714bb311"),
 }
 
 
@@ -59,7 +52,7 @@ def human_labels(train: Table, settings: TargetSettings) -> NDArray[np.int64]:
         UserError: the file is damaged, its labels are not the published ones, or the images are in another order.
     """
     path = _find(settings)
-    published = PUBLISHED[settings.label_noise]
+    key, sha256 = PUBLISHED[settings.label_noise]
     content = _load(path)
     clean = _labels(path, content, "clean_label")
     if not np.array_equal(clean, train.labels):
@@ -70,9 +63,9 @@ def human_labels(train: Table, settings: TargetSettings) -> NDArray[np.int64]:
             f"{path} does not belong to these images of {train.name} in their order: {difference}; read them from the "
             "published archive, or a pack of it, because images in folders have lost their order"
         )
-    labels = _labels(path, content, published.key)
-    if hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest() != published.sha256:
-        raise UserError(f"{path}: {published.key} are not the labels that were published; get the file from {SOURCE}")
+    labels = _labels(path, content, key)
+    if hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest() != sha256:
+        raise UserError(f"{path}: {key} are not the labels that were published; get the file from {SOURCE}")
     return labels
 
 
