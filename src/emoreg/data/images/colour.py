@@ -9,7 +9,6 @@ All functions take pixels, uint8 (B, 3, H, W), and a strength, float32 (B,), and
 
 from __future__ import annotations
 
-import functools
 from types import ModuleType
 
 import torch
@@ -60,17 +59,14 @@ def solarize(pixels: Tensor, threshold: Tensor) -> Tensor:
 
 def autocontrast(pixels: Tensor, _: Tensor) -> Tensor:
     """Stretch the values of each channel to 0 to 255."""
-    stretched: Tensor = _torchvision().autocontrast(pixels)
-    return stretched
+    return _torchvision().autocontrast(pixels)
 
 
 def equalize(pixels: Tensor, _: Tensor) -> Tensor:
     """Equalise the histogram of each channel."""
-    equalized: Tensor = _torchvision().equalize(pixels)
-    return equalized
+    return _torchvision().equalize(pixels)
 
 
-@functools.cache
 def _torchvision() -> ModuleType:
     """torchvision's functional transforms, imported on first use: the import takes as long as torch's."""
     from torchvision.transforms.v2 import functional
@@ -79,8 +75,7 @@ def _torchvision() -> ModuleType:
 
 
 def _grey(pixels: Tensor) -> Tensor:
-    grey: Tensor = _torchvision().rgb_to_grayscale(pixels).float()
-    return grey
+    return _torchvision().rgb_to_grayscale(pixels).float()
 
 
 def _away_from(base: Tensor, pixels: Tensor, factor: Tensor) -> Tensor:
