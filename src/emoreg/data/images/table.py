@@ -69,22 +69,18 @@ class Table:
         Raises:
             UserError: a row does not exist, or no row is selected.
         """
-        numbers = _row_numbers(self.name, rows, len(self))
+        numbers, count = np.asarray(rows), len(self)
+        if numbers.dtype == bool and numbers.shape == (count,):
+            numbers = np.flatnonzero(numbers)
+        if numbers.ndim != 1 or not (numbers.dtype.kind in "iu" or numbers.size == 0):
+            expected = f"row numbers, or a mask of {count:,} booleans"
+            raise UserError(f"{self.name}: take takes {expected}, not {numbers.dtype} {numbers.shape}")
+        outside = numbers[(numbers < -count) | (numbers >= count)]
+        if len(outside):
+            known = f"its {count:,} images are rows 0 to {count - 1:,}"
+            raise UserError(f"{self.name}: there is no row {outside[0]}: {known}")
+        numbers = numbers.astype(np.int64)
         return Table(self.name, take_images(self.images, numbers), self.labels[numbers])
-
-
-def _row_numbers(name: str, rows: Any, count: int) -> NDArray[np.int64]:
-    """Check the argument of `take` for a table of `count` images, and convert it to row numbers."""
-    rows = np.asarray(rows)
-    if rows.dtype == bool and rows.shape == (count,):
-        return np.flatnonzero(rows)
-    if rows.ndim != 1 or not (rows.dtype.kind in "iu" or rows.size == 0):
-        expected = f"row numbers, or a mask of {count:,} booleans"
-        raise UserError(f"{name}: take takes {expected}, not {rows.dtype} {rows.shape}")
-    outside = rows[(rows < -count) | (rows >= count)]
-    if len(outside):
-        raise UserError(f"{name}: there is no row {outside[0]}: its {count:,} images are rows 0 to {count - 1:,}")
-    return rows.astype(np.int64)
 
 
 def _check_images(name: str, images: Any) -> None:
