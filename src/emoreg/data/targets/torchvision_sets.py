@@ -22,15 +22,15 @@ from PIL import Image
 
 from emoreg.data.images.files import File
 from emoreg.data.images.packed import is_pack
-from emoreg.data.images.table import Images, Item, Table, joined
+from emoreg.data.images.table import Images, Item, Table
 from emoreg.data.targets.downloads import is_downloading, open_or_download
 from emoreg.data.targets.subsets import hold_out_fifth
 from emoreg.data.targets.target import Target
 from emoreg.errors import SettingError, UserError, shortened
 
 Options = Mapping[str, Any]  # arguments of a torchvision class
-# Arguments for the training part (and the validation part), and for the test part; None for a fifth of each class.
-Parts = tuple[Sequence[Options], Options | None]
+# The training part, perhaps a validation part, and the test part; or a single part, of which a fifth is for testing.
+Parts = Sequence[Options]
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,15 @@ class _Set:
 
 
 def _splits(*names: str, argument: str = "split", **others: Any) -> Parts:
-    """Parts by the names of the splits: training, optionally validation, test."""
-    *train, test = ({argument: name, **others} for name in names)
-    return train, test
+    return [{argument: name, **others} for name in names]
 
 
 def _flags(**others: Any) -> Parts:
-    return [{"train": True, **others}], {"train": False, **others}
+    return [{"train": True, **others}, {"train": False, **others}]
 
 
 def _only(**options: Any) -> Parts:
-    return [options], None
+    return [options]
 
 
 def _omniglot_paths(part: Any) -> list[Path]:
@@ -148,10 +146,9 @@ def download_note(key: str, root: str | None) -> str | None:
     folder = Path(root or "data")
     if folder.is_file() or is_pack(folder) or not SETS[key].can_download:
         return None
-    train, test = SETS[key].parts
     if folder.exists() and not is_downloading(key, folder):
         with contextlib.suppress(Exception):  # on missing files, or anything that parsers raise on damaged ones
-            for options in [*train] if test is None else [*train, test]:
+            for options in SETS[key].parts:
                 _constructor(key, folder, options)(download=False)
             return None
     return f"{key} cannot be read from {folder}: the first run downloads it there, if torchvision can; size unknown"
@@ -175,9 +172,8 @@ def read_torchvision(key: str, root: str | None) -> Target:
             f"{folder} is a file, but {key} is read from the folder into which torchvision downloads it (images in a "
             "zip: target.name folder)",
         )
-    train, test = SETS[key].parts
-    options = [*train] if test is None else [*train, test]
-    parts = _open(key, folder, options)
+    options = SETS[key].parts
+    parts = _open(key, folder)
     if not all(map(len, parts)):
         raise UserError(f"{key} in {folder} is incomplete: a split has no images")
     classes, labels = _index_classes(key, folder, parts, [_labels(key, part) for part in parts])
@@ -188,12 +184,11 @@ def read_torchvision(key: str, root: str | None) -> Target:
         if SETS[key].is_unsorted:
             table = table.take(np.argsort([str(image) for image in table.images]))
         tables.append(table)
-    if test is None:
-        return Target(*hold_out_fifth(joined(tables)), classes)
-    *first, last = tables
-    if len(first) > 1:
-        return Target(first[0], last, classes, joined(first[1:]), has_published_test=True)
-    return Target(first[0], last, classes, has_published_test=_is_test(test))
+    if len(tables) == 1:
+        return Target(*hold_out_fifth(tables[0]), classes)
+    train, *validation, test = tables
+    has_test = _is_test(options[-1])
+    return Target(train, test, classes, validation[0] if validation else None, has_published_test=has_test)
 
 
 def _constructor(key: str, folder: Path, options: Options) -> Callable[..., Any]:
@@ -202,9 +197,9 @@ def _constructor(key: str, folder: Path, options: Options) -> Callable[..., Any]
     return functools.partial(getattr(datasets, SETS[key].name), str(folder), **options)
 
 
-def _open(key: str, folder: Path, options: Sequence[Options]) -> list[Any]:
+def _open(key: str, folder: Path) -> list[Any]:
     """Open all parts of a set together: of an interrupted download one part may be whole."""
-    parts = [_constructor(key, folder, arguments) for arguments in options]
+    parts = [_constructor(key, folder, options) for options in SETS[key].parts]
     try:
         if not SETS[key].can_download:
             return [part() for part in parts]
