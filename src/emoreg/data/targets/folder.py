@@ -85,7 +85,7 @@ def read_for_scoring(
         UserError: nothing at `root`, no images, an unknown class unless `skip_others`, or no known class.
     """
     layout = find_layout(root, classes)
-    part = next(layout.parts[split] for split in ("test", "validation", None, "train") if split in layout.parts)
+    part = layout.parts.get("test") or layout.parts.get("validation") or next(iter(layout.parts.values()))
     pairs = list(zip(part.images, part.classes, strict=True))
     known = [(image, name) for image, name in pairs if name in classes]
     others = [(image, name) for image, name in pairs if name not in classes]
