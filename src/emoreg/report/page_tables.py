@@ -55,6 +55,12 @@ class Entry(NamedTuple):
     below: str = ""  # in small type: an interval, a range or a remark
     strong: bool = False  # in bold, as its test passed
 
+    @property
+    def in_line(self) -> str:
+        """The value with what is below it in parentheses."""
+        below = self.below.replace("\n", "; ")
+        return f"{self.value} ({below})" if below else self.value
+
 
 ABSENT = Entry(NOTHING)
 Row = tuple[Entry, ...]
@@ -69,6 +75,11 @@ class Grid:
     caption: str
     headers: tuple[str, ...]
     groups: tuple[tuple[str, tuple[Row, ...]], ...]  # (heading or "", rows)
+
+    @property
+    def rows_of_text(self) -> list[list[str]]:
+        """The rows of all groups, each entry in one line."""
+        return [[entry.in_line for entry in row] for _, rows in self.groups for row in rows]
 
 
 def in_groups(cell: CellResult) -> list[tuple[str, list[ArmResult]]]:
@@ -355,6 +366,7 @@ def lam_entry(arm: ArmResult) -> Entry:
 
 
 ARM: Column = ("Arm", lambda arm: Entry(name_in_group(arm)))
+LABEL: Column = ("Arm", lambda arm: Entry(arm.label))
 SEEDS: Column = ("Seeds", lambda arm: Entry(str(arm.score.n)))
 LAM: Column = ("λ at\nend", lam_entry)
 

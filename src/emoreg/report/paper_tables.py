@@ -11,13 +11,17 @@ from emoreg.report.analysis import Analysis, ArmResult, CellResult, ContrastResu
 from emoreg.report.formatting import WITHOUT_INTERVALS, bounds, p_value, percent, points
 from emoreg.report.page_tables import (
     ABSENT,
+    ARM,
+    LABEL,
+    LAM,
+    SEEDS,
     UNDECIDED,
+    Column,
     Entry,
+    Grid,
+    grid_of,
     has_no_intervals,
-    in_groups,
-    lam_entry,
     measured,
-    name_in_group,
     regulation_note,
     tested_in,
     verdict_entry,
@@ -54,7 +58,7 @@ def results_table(analysis: Analysis) -> Group:
     """The contrasts and accuracies of each cell for the terminal, within 80 columns."""
     from rich.console import Group
 
-    return Group(*(table for cell in analysis.cells for table in _terminal_tables(cell)))
+    return Group(*(_terminal_table(grid) for cell in analysis.cells for grid in _grids(cell, is_narrow=True)))
 
 
 def markdown_report(analysis: Analysis, verdict: str) -> str:
@@ -64,14 +68,16 @@ def markdown_report(analysis: Analysis, verdict: str) -> str:
 
 def markdown_table(analysis: Analysis) -> str:
     """The tables of each cell in the Markdown of GitHub and Pandoc."""
-    blocks = []
-    for cell in analysis.cells:
-        for title, headers, rows, caption in _paper_tables(cell):
-            header, *lines = ([markdown(value) for value in row] for row in (headers, *rows))
-            under = ["---", *["---:"] * (len(header) - 1)]
-            table = [f"| {' | '.join(row)} |" for row in (header, under, *lines)]
-            blocks.append("\n".join([f"**{markdown(title)}**", "", *table, "", markdown(caption)]))
-    return "\n\n".join(blocks) + "\n"
+    grids = [grid for cell in analysis.cells for grid in _grids(cell)]
+    return "\n\n".join(f"**{markdown(grid.name)}**\n\n{markdown_grid(grid)}" for grid in grids) + "\n"
+
+
+def markdown_grid(grid: Grid) -> str:
+    """A table in Markdown, without the headings of its groups, and its caption."""
+    under = ["---", *["---:"] * (len(grid.headers) - 1)]
+    rows = [[markdown(value) for value in row] for row in (grid.headers, *grid.rows_of_text)]
+    lines = [f"| {' | '.join(row)} |" for row in (rows[0], under, *rows[1:])]
+    return "\n".join([*lines, "", markdown(grid.caption)])
 
 
 def latex_report(analysis: Analysis, verdict: str) -> str:
@@ -79,14 +85,14 @@ def latex_report(analysis: Analysis, verdict: str) -> str:
     import pandas as pd
 
     blocks = [NEEDS, _latex(verdict)]
-    tables = [table for cell in analysis.cells for table in _paper_tables(cell)]
-    for number, (title, headers, rows, caption) in enumerate(tables, 1):
-        style = pd.DataFrame(rows, columns=headers).style.hide().format(_latex).format_index(_latex, axis="columns")
+    for number, grid in enumerate((grid for cell in analysis.cells for grid in _grids(cell)), 1):
+        rows = pd.DataFrame(grid.rows_of_text, columns=grid.headers)
+        style = rows.style.hide().format(_latex).format_index(_latex, axis="columns")
         table = style.to_latex(
             hrules=True,
             position_float="centering",
-            column_format="l" + "r" * (len(headers) - 1),
-            caption=_latex(f"{title}. {caption}"),
+            column_format="l" + "r" * (len(grid.headers) - 1),
+            caption=_latex(f"{grid.name}. {grid.caption}"),
             label=f"tab:emoreg-{number}",
         )
         blocks.append(table.strip())
@@ -103,63 +109,46 @@ def _latex(text: object) -> str:
     return str(text).translate(LATEX)
 
 
-PaperTable = tuple[str, tuple[str, ...], list[list[str]], str]  # title, headers, rows, caption
+def _grids(cell: CellResult, is_narrow: bool = False) -> Iterable[Grid]:
+    """The contrasts of regulated arms, then the outcomes of all arms.
 
-
-def _paper_tables(cell: CellResult) -> Iterable[PaperTable]:
+    Args:
+        cell: the cell.
+        is_narrow: for the terminal, which shows the headings of groups: shorter names and contrasts.
+    """
+    without = f" {WITHOUT_INTERVALS}" if has_no_intervals(cell) else ""
     if regulated := cell.regulated:
         kinds = tested_in([arm.contrasts for arm in regulated])
-        headers = ("Arm", *(f"{kind.heading.replace(chr(10), ' ')}, points" for kind in kinds))
-        rows = [
-            [arm.label, *(_one_line(arm.contrasts.get(kind.name), arm.score.n) for kind in kinds)] for arm in regulated
-        ]
-        yield f"{cell.title}: contrasts", headers, rows, CONTRASTS + regulation_note(kinds) + _without(cell)
-    rows = [
-        [arm.label, str(arm.score.n), *(f"{e.value} {e.below and f'({e.below})'}".strip() for e in _scores(arm, "; "))]
-        for _, arms in in_groups(cell)
-        for arm in arms
-    ]
-    headers = ("Arm", "Seeds", cell.outcome.title.replace("\n", " "), "Minus Backbone, points", "λ at end")
-    yield f"{cell.title}: {cell.outcome.plural}", headers, rows, ACCURACIES + _unusual(cell) + _without(cell)
-
-
-def _terminal_tables(cell: CellResult) -> Iterable[Table]:
-    if regulated := cell.regulated:
-        kinds = tested_in([arm.contrasts for arm in regulated])
-        of_contrasts = ["Arm", *(f"{kind.heading},\npoints" for kind in kinds)]
-        rows = [
-            [Entry(arm.label), *(_short(arm.contrasts.get(kind.name), arm.score.n) for kind in kinds)]
+        entry, caption = (_short, CONTRASTS_SHORT) if is_narrow else (_in_full, CONTRASTS)
+        rows = tuple(
+            (Entry(arm.label), *(entry(arm.contrasts.get(kind.name), arm.score.n) for kind in kinds))
             for arm in regulated
-        ]
-        yield _terminal_table(
-            f"{cell.title}: contrasts",
-            of_contrasts,
-            [("", rows)],
-            CONTRASTS_SHORT + regulation_note(kinds) + _without(cell),
         )
-    groups = [
-        (title, [[Entry(name_in_group(arm)), *_scores(arm), Entry(str(arm.score.n))] for arm in arms])
-        for title, arms in in_groups(cell)
+        headers = ("Arm", *(f"{kind.heading},\npoints" for kind in kinds))
+        yield Grid(f"{cell.title}: contrasts", caption + regulation_note(kinds) + without, headers, (("", rows),))
+    gains = [(arm.contrasts["gain"], arm.score.n) for arm in cell.arms if "gain" in arm.contrasts]
+    unusual = UNUSUAL if any(width_and_seeds(*each) for each in gains) else ""
+    figures: list[Column] = [
+        (cell.outcome.title, lambda arm: measured(arm.score, percent, " to ")),
+        ("Minus\nBackbone,\npoints", _gain),
+        LAM,
     ]
-    headers = ["Arm", cell.outcome.title, "Minus\nBackbone,\npoints", "λ at\nend", "Seeds"]
-    caption = ACCURACIES + _unusual(cell) + _without(cell)
-    yield _terminal_table(f"{cell.title}: {cell.outcome.plural}", headers, groups, caption)
+    columns = [ARM, *figures, SEEDS] if is_narrow else [LABEL, SEEDS, *figures]
+    yield grid_of(f"{cell.title}: {cell.outcome.plural}", ACCURACIES + unusual + without, columns, cell)
 
 
-def _terminal_table(
-    title: str, headers: list[str], groups: Iterable[tuple[str, list[list[Entry]]]], caption: str
-) -> Table:
+def _terminal_table(grid: Grid) -> Table:
     from rich import box
     from rich.text import Text
 
     from emoreg.runtime.terminal import Table
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left", title_style="bold")
-    table.title, table.caption, table.caption_justify = Text(title), Text(caption), "left"
-    table.add_column(headers[0])
-    for header in headers[1:]:
+    table.title, table.caption, table.caption_justify = Text(grid.name), Text(grid.caption), "left"
+    table.add_column(grid.headers[0])
+    for header in grid.headers[1:]:
         table.add_column(Text(header), justify="right", no_wrap=True)
-    for heading, rows in groups:
+    for heading, rows in grid.groups:
         if heading:
             table.add_row(Text(heading, style="italic"))
         for entries in rows:
@@ -167,24 +156,13 @@ def _terminal_table(
     return table
 
 
-def _without(cell: CellResult) -> str:
-    """A note if there are no intervals."""
-    return f" {WITHOUT_INTERVALS}" if has_no_intervals(cell) else ""
-
-
-def _unusual(cell: CellResult) -> str:
-    """A note if seeds or widths of the differences vary."""
-    gains = [(arm.contrasts["gain"], arm.score.n) for arm in cell.arms if "gain" in arm.contrasts]
-    return UNUSUAL if any(width_and_seeds(*each) for each in gains) else ""
-
-
-def _scores(arm: ArmResult, between: str = "\n") -> list[Entry]:
-    """Outcome, difference from Backbone, λ; `between` separates an interval from its unusual width or seeds."""
-    gain, difference = arm.contrasts.get("gain"), ABSENT
-    if gain is not None and gain.size.n:
-        limits = (bounds(gain.size, points, " to "), width_and_seeds(gain, arm.score.n))
-        difference = Entry(points(gain.size.mean), between.join(filter(None, limits)))
-    return [measured(arm.score, percent, " to "), difference, lam_entry(arm)]
+def _gain(arm: ArmResult) -> Entry:
+    """The difference from Backbone, with its interval below it."""
+    gain = arm.contrasts.get("gain")
+    if gain is None or not gain.size.n:
+        return ABSENT
+    below = filter(None, (bounds(gain.size, points, " to "), width_and_seeds(gain, arm.score.n)))
+    return Entry(points(gain.size.mean), "\n".join(below))
 
 
 def _short(contrast: ContrastResult | None, seeds: int) -> Entry:
@@ -196,10 +174,11 @@ def _short(contrast: ContrastResult | None, seeds: int) -> Entry:
     return Entry(points(contrast.size.mean), "\n".join(below))
 
 
-def _one_line(contrast: ContrastResult | None, seeds: int) -> str:
+def _in_full(contrast: ContrastResult | None, seeds: int) -> Entry:
+    """As `_short`, with p and the verdict in full."""
     if contrast is None:
-        return ABSENT.value
+        return ABSENT
     p = "" if math.isnan(contrast.p) else f"p {p_value(contrast.p)}"
     limits = bounds(contrast.size, points, " to "), width_and_seeds(contrast, seeds)
-    remarks = "; ".join(filter(None, (*limits, contrast.versus, p, verdict_entry(contrast))))
-    return f"{points(contrast.size.mean)} ({remarks})" if remarks else points(contrast.size.mean)
+    below = filter(None, (*limits, contrast.versus, p, verdict_entry(contrast)))
+    return Entry(points(contrast.size.mean), "\n".join(below))

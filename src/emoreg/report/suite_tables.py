@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +13,7 @@ from emoreg.report.formatting import NOTHING, count, decimal, p_value, percent, 
 from emoreg.report.page_tables import (
     ABSENT,
     ARM,
+    LABEL,
     VERDICTS,
     Column,
     Entry,
@@ -22,7 +23,7 @@ from emoreg.report.page_tables import (
     measured,
     tested_in,
 )
-from emoreg.report.paper_tables import markdown
+from emoreg.report.paper_tables import markdown, markdown_grid
 from emoreg.report.statistics import Interval
 from emoreg.report.verdicts import Verdict
 from emoreg.suites.figures import Figure
@@ -115,7 +116,7 @@ def _between(in_markdown: bool) -> str:
 
 
 def _figures_grid(suite: SuiteCell, title: str, in_markdown: bool) -> Grid:
-    columns: list[Column] = [("Arm", lambda arm: Entry(arm.label)) if in_markdown else ARM]
+    columns: list[Column] = [LABEL if in_markdown else ARM]
     between = _between(in_markdown)
     for figure in suite.figures:
 
@@ -184,20 +185,8 @@ def markdown_suites(analysis: Analysis) -> str:
     blocks = [f"## {HEADING}", markdown(RULES)]
     for section in sections:
         blocks += [f"**{markdown(section.title)}**", markdown(section.about)]
-        blocks += [_markdown_grid(grid) for grid in (section.figures, section.contrasts) if grid is not None]
+        blocks += [markdown_grid(grid) for grid in (section.figures, section.contrasts) if grid is not None]
     return "\n\n".join(blocks)
-
-
-def _markdown_grid(grid: Grid) -> str:
-    rows: list[Sequence[Entry]] = [row for _, of_group in grid.groups for row in of_group]
-    lines = [[markdown(header) for header in grid.headers], ["---", *["---:"] * (len(grid.headers) - 1)]]
-    lines += [[markdown(_one_line(entry)) for entry in row] for row in rows]
-    return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", markdown(grid.caption)])
-
-
-def _one_line(entry: Entry) -> str:
-    below = entry.below.replace("\n", "; ")
-    return f"{entry.value} ({below})" if below else entry.value
 
 
 def suite_records(analysis: Analysis) -> list[dict[str, object]]:
