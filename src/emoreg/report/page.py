@@ -30,7 +30,6 @@ from emoreg.report.page_tables import (
     Grid,
     accuracy_grid,
     calibration_grid,
-    claims_grid,
     contrasts_grid,
     cost_grid,
     overview_grid,
@@ -38,7 +37,7 @@ from emoreg.report.page_tables import (
     stage_one_grid,
     twins_grid,
 )
-from emoreg.report.paper_claims import paper_claims
+from emoreg.report.paper_claims import claims_grid
 from emoreg.report.suite_tables import HEADING, RULES, suite_sections
 from emoreg.runtime.safe_io import write_atomically, writing
 
@@ -110,7 +109,7 @@ def write_report(path: Path, analysis: Analysis, sentences: Sequence[str]) -> Pa
         picture=Part("picture", "Contrasts", charts=tuple(charts), caption=caption) if charts else None,
         contrasts=contrasts_grid(analysis.cells[0]) if len(analysis.cells) == 1 else None,
         overview=overview_grid(analysis) if len(analysis.cells) > 1 else None,
-        claims=claims_grid(paper_claims(analysis)),
+        claims=claims_grid(analysis),
         sections=[_section(number, cell, analysis) for number, cell in enumerate(analysis.cells, 1)],
         suites=suite_sections(analysis),
         suites_heading=HEADING,

@@ -25,7 +25,6 @@ from emoreg.report.formatting import (
     scaled,
     seconds,
 )
-from emoreg.report.paper_claims import SOURCE, PaperClaim
 from emoreg.report.run_frame import MODES, TWINS
 from emoreg.report.statistics import ENOUGH, Interval
 from emoreg.report.verdicts import Verdict
@@ -177,31 +176,6 @@ def twins_grid(cell: CellResult) -> Grid | None:
         "them."
     )
     return Grid("Differences from every twin", caption, ("Arm", *names), (("", rows),))
-
-
-def claims_grid(claims: Sequence[PaperClaim]) -> Grid | None:
-    """The paper's claims beside the gains of the study; None if the study has none of the paper's targets."""
-    if not claims:
-        return None
-    rows = tuple(
-        (
-            Entry(claim.target),
-            Entry(f"up to {points(claim.claimed)}", "runs not published"),
-            Entry(
-                points(claim.gain.size.mean), f"{limits_of(claim.gain, claim.arm.score.n)}\n{claim.arm.label}".strip()
-            ),
-            difference_entry(claim.ensemble),
-            Entry(f"{claim.cell.images:,}", claim.cell.title),
-        )
-        for claim in claims
-    )
-    caption = (
-        f"Gains over the plain backbone, in points, claimed by the paper ({SOURCE}) and found here. Ours: the largest "
-        'mean of all regulated arms, as the claim is "up to". Ensemble: two plain networks, their probabilities '
-        "averaged."
-    )
-    headers = ("Target", "Paper", "Ours", "Ensemble", "Training\nimages")
-    return Grid("The paper's claims", caption, headers, (("", rows),))
 
 
 def responses_grid(cell: CellResult) -> Grid | None:
