@@ -14,7 +14,7 @@ from emoreg.report.analysis import ROLES, ArmResult, CellResult
 from emoreg.report.doses import Doses
 from emoreg.report.drawing import INK, MARKERS, Chart, colour, small_multiples
 from emoreg.report.formatting import bounds, points
-from emoreg.report.page_tables import ABSENT, Entry, Grid, measured
+from emoreg.report.page_tables import Entry, Grid, measured
 from emoreg.report.run_frame import MODES, TWINS
 from emoreg.report.statistics import Interval
 
@@ -82,7 +82,7 @@ def dose_grid(cell: CellResult, doses: Doses | None) -> Grid | None:
         (
             response.title,
             tuple(
-                (Entry(f"{dose:g}"), *(measured(size[name], points) if name in size else ABSENT for name in others))
+                (Entry(f"{dose:g}"), *(measured(size.get(name), points) for name in others))
                 for dose, size in zip(response.doses, response.sizes, strict=True)
             ),
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from emoreg.config.outcomes import OUTCOMES, Outcome
 from emoreg.report.analysis import ArmResult, CellResult
 from emoreg.report.formatting import percent
-from emoreg.report.page_tables import ABSENT, ARM, Column, Entry, Grid, grid_of, measured
+from emoreg.report.page_tables import ARM, Column, Entry, Grid, grid_of, measured
 
 # Column headers by the names in a table of results.
 MEASURES: Mapping[str, str] = {
@@ -43,7 +43,7 @@ def measures_grid(cell: CellResult) -> Grid | None:
     for name in names:
 
         def entry(arm: ArmResult, name: str = name) -> Entry:
-            return measured(arm.measures[name], percent) if name in arm.measures else ABSENT
+            return measured(arm.measures.get(name), percent)
 
         columns.append((MEASURES[name], entry))
     caption = f"Mean over seeds, with the 95 % interval below it. {CAPTIONS[cell.outcome]}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -121,16 +121,12 @@ def _figures_grid(suite: SuiteCell, title: str, in_markdown: bool) -> Grid:
     for figure in suite.figures:
 
         def entry(arm: ArmResult, figure: Figure = figure) -> Entry:
-            values = suite.values.get(arm.arm)
-            return ABSENT if values is None else measured(values[figure.name], _number(figure), between)
+            number = percent if figure.is_share else partial(decimal, digits=3)
+            return measured(suite.values[arm.arm][figure.name], number, between)
 
         columns.append((f"{figure.title}{', %' if figure.is_share else ''}".replace(", ", ",\n", 1), entry))
     caption = f"Mean over seeds, with the 95 % interval {'beside' if in_markdown else 'below'} it."
     return grid_of(title, caption, columns, suite.cell, lambda arm: arm.arm in suite.values)
-
-
-def _number(figure: Figure) -> Callable[[float], str]:
-    return percent if figure.is_share else partial(decimal, digits=3)
 
 
 def _contrasts_grid(suite: SuiteCell, title: str, between: str) -> Grid | None:
