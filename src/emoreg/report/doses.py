@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from emoreg.runs.catalogue import is_missing
+from emoreg.report.shared_settings import plain
 from emoreg.study.columns import SETTINGS
 
 if TYPE_CHECKING:
@@ -57,7 +57,10 @@ def doses_of(table: pd.DataFrame) -> Doses | None:
     differing: dict[str, list[frozenset[Any]]] = {}
     for column in columns:
         name = column.removeprefix(SETTINGS)
-        values = [frozenset(_plain(value, WHOLE.get(name)) for value in runs[column]) for runs in by_label.values()]
+        null = WHOLE.get(name)
+        values = [
+            frozenset(null if one is None else one for one in map(plain, runs[column])) for runs in by_label.values()
+        ]
         if len(set(values)) > 1:
             differing[name] = values
     setting = next(iter(differing), "")
@@ -68,12 +71,3 @@ def doses_of(table: pd.DataFrame) -> Doses | None:
         return None
     scaled = {label: SCALES.get(setting, 1.0) * amount for label, amount in zip(by_label, amounts, strict=True)}
     return Doses(setting, dict(sorted(scaled.items(), key=lambda each: each[1])))
-
-
-def _plain(value: Any, missing: Any = None) -> Any:
-    """A hashable value of a column, with `missing` for all kinds of missing values."""
-    if is_missing(value):
-        return missing
-    if hasattr(value, "item"):
-        return value.item()
-    return value if isinstance(value, str | int | float) else str(value)

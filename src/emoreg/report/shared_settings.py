@@ -52,7 +52,7 @@ def shared_settings(runs: pd.DataFrame) -> dict[str, str]:
     if runs.empty or runs.get(f"{SETTINGS}optimizer.name") is None:
         return {}
     values = {
-        name: [_plain(value) for value in runs[column].tolist()]
+        name: [plain(value) for value in runs[column].tolist()]
         for column in columns
         if (name := column.removeprefix(SETTINGS)) not in (*LEFT_OUT, "seed", "edition")
     }
@@ -78,16 +78,16 @@ def targets_of(runs: pd.DataFrame) -> list[tuple[TargetSettings, int | None, int
     found: dict[tuple[Any, ...], tuple[TargetSettings, int | None, int | None]] = {}
     rows = runs.reindex(columns=[*(f"{SETTINGS}target.{name}" for name in OF_A_TARGET), "classes", "whole_classes"])
     for *values, classes, whole in rows.itertuples(index=False, name=None):
-        settings = {name: _plain(value) for name, value in zip(OF_A_TARGET, values, strict=True)}
+        settings = {name: plain(value) for name, value in zip(OF_A_TARGET, values, strict=True)}
         settings = {name: value for name, value in settings.items() if value is not None}
         if "name" not in settings:
             continue
         number = None if classes is None or isinstance(classes, float) else len(classes)
-        key = (*settings.items(), number, _plain(whole))
+        key = (*settings.items(), number, plain(whole))
         with contextlib.suppress(ValueError, TypeError):  # a table that was edited
             if "classes" in settings:
                 settings["classes"] = tuple(json.loads(settings["classes"]))
-            found.setdefault(key, (TargetSettings(**settings), number, _plain(whole)))
+            found.setdefault(key, (TargetSettings(**settings), number, plain(whole)))
     return list(found.values())
 
 
@@ -106,7 +106,7 @@ def _arm(row: Any) -> str:
     return " ".join(str(part) for part in parts if isinstance(part, str))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A hashable value of a column: None if it is missing, and an int if it is a whole number."""
     if is_missing(value):
         return None
