@@ -55,6 +55,12 @@ def count(n: int, noun: str) -> str:
     return f"one {noun}" if n == 1 else f"{n} {noun}s"
 
 
+def seeds_in_words(seeds: Sequence[int]) -> str:
+    """Ascending seeds: "0 to 7" if they are consecutive, else "1, 42, 1337"."""
+    is_range = len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
+    return f"{seeds[0]} to {seeds[-1]}" if is_range else ", ".join(map(str, seeds))
+
+
 def bounds(interval: Interval, number: Callable[[float], str], between: str = ", ") -> str:
     """The interval of a mean; empty with two or three seeds, for which the caption has `WITHOUT_INTERVALS`."""
     if interval.n == 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from emoreg.config.target_words import describe_target
+from emoreg.report.formatting import seeds_in_words
 from emoreg.report.shared_settings import shared_settings, targets_of
 from emoreg.runtime.places import without_folders
 from emoreg.runtime.progress import duration
@@ -35,7 +36,7 @@ def facts_of(done: pd.DataFrame) -> tuple[tuple[str, str], ...]:
         "Epochs": ", ".join(f"{values} in stage {stage}" for values, stage in epochs if values),
         **shared_settings(second),
         "Checksums of image sets": _checksums(done),
-        "Seeds": _range(sorted({int(seed) for seed in second["seed"]})),
+        "Seeds": seeds_in_words(sorted({int(seed) for seed in second["seed"]})),
         "Training": f"{duration(sum(seconds))} in {len(once)} runs" if seconds else "",
         "emoreg": _values(done, f"{MACHINE}emoreg", ", git ", f"{MACHINE}git"),
         "PyTorch": _values(done, f"{MACHINE}torch", ", Python ", f"{MACHINE}python"),
@@ -86,9 +87,3 @@ def _values(runs: pd.DataFrame, column: str, between: str = "", other: str = "")
     """The values of a column, each followed by the value of another column; every combination once."""
     columns = runs.reindex(columns=[column, other]).dropna(subset=[column]).convert_dtypes().astype("string")
     return "; ".join((columns[column] + (between + columns[other]).fillna("")).unique())
-
-
-def _range(seeds: list[int]) -> str:
-    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
-        return f"{seeds[0]} to {seeds[-1]}"
-    return ", ".join(map(str, seeds))

@@ -6,7 +6,7 @@ from rich.console import Group
 from rich.text import Text
 
 from emoreg.errors import printable
-from emoreg.report.formatting import count
+from emoreg.report.formatting import count, seeds_in_words
 from emoreg.report.own_notes import not_checked, taken_arms, taken_values
 from emoreg.report.own_results import OwnResults
 from emoreg.runtime.terminal import Table
@@ -25,7 +25,7 @@ def own_table(own: OwnResults) -> Group:
         "stimuli": [arm.arm.stimuli or "–" for arm in arms],
         "role": [arm.role for arm in arms],
         "target, backbone": [arm.cell for arm in arms],
-        "seeds": [_seeds(arm.seeds) for arm in arms],
+        "seeds": [f"{len(arm.seeds)}: {seeds_in_words(arm.seeds)}" for arm in arms],
     }
     is_redundant = {"arm": columns["arm"] == columns["in the table"], "target, backbone": len(cells) == 1}
     is_redundant |= {name: set(columns[name]) == {"–"} for name in ("variant", "stimuli")}
@@ -37,10 +37,3 @@ def own_table(own: OwnResults) -> Group:
     title = f"{own.source}: {count(len(own.places), 'run')}{where}, from your own training loop"
     lines = [*taken_values(own), "Not checked:", *(f"  {sentence}" for sentence in not_checked(own))]
     return Group(Text(printable(title), "bold"), table, Text("\n".join([*map(printable, lines), ""])))
-
-
-def _seeds(seeds: tuple[int, ...]) -> str:
-    """ "8: 0 to 7", "3: 1, 42, 1337"."""
-    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
-        return f"{len(seeds)}: {seeds[0]} to {seeds[-1]}"
-    return f"{len(seeds)}: {', '.join(map(str, seeds))}"
