@@ -12,41 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from emoreg.config.outcomes import OUTCOMES
+from emoreg.config.outcomes import OUTCOMES, TEST, VALIDATION
 from emoreg.config.strict_yaml import decimal_number
 from emoreg.errors import UserError, closest, shortened
 from emoreg.study.columns import BYTES, INTEGER, MACHINE, NUMBER, SETTINGS, SHARES, TEXT, type_of
 from emoreg.study.conform import from_text
 
-# As in docs/own-results.md. Any other column of a study's table is read under its own name.
-COLUMNS: Mapping[str, str] = {
-    "mode": "none, fixed, random, learned, random_learned, ensemble, wide, transfer, unregulated, embp, bel, liaenn, "
-    "or the report's name of one",
-    "experience": "affect, fresh, moments, shuffled, neutral or rotation; empty for none, ensemble, wide and relatives",
-    "arm": "instead of mode, experience, variant and stimuli: the arm's name as a report prints it",
-    "variant": "a label where arms of one mode and experience differ in something else; each has twins of its own",
-    "stimuli": "a label of what the encoder has seen, if there are several",
-    "target": "the data set that is classified; targets are never compared",
-    "backbone": "the architecture; backbones are never compared",
-    "seed": "a whole number; arms are paired by it",
-    "accuracy": "share of test images that were classified correctly, from 0 to 1",
-    "mean_average_precision": "instead of accuracy, for several labels per image: from 0 to 1",
-    "ccc": "instead of accuracy, for values: the concordance correlation coefficient, from -1 to 1",
-    "correct": "right (1) or wrong (0) for each test image, in the same order in every run",
-    "checksum": "any text that is the same for runs with the same test images in the same order",
-    "classes": "number of classes, or a list of their names",
-    "purpose": "confirmation or exploration; the accuracies of an exploration are of validation images",
-    "planned_seeds": "how many seeds were planned before the first run",
-    "first_seed": "the first of the planned seeds, which are consecutive; 0 if not given",
-    "looks": "numbers of seeds at which verdicts were planned; the last is planned_seeds",
-    "train_accuracy_non_emotional": "accuracy of the non-emotional response alone, on training images at the end",
-    "train_accuracy_emotional": "the same of the emotional response",
-    "lambda": "mean λ over the test images",
-    "seconds": "training time",
-    "parameters": "of the whole network",
-    "device": "what it ran on, such as cuda",
-    "precision": "such as bf16-mixed",
-}
+# docs/own-results.md says what they hold. Any other column of a study's table is read under its own name.
+COLUMNS = (
+    *("mode", "experience", "arm", "variant", "stimuli", "target", "backbone", "seed"),
+    *("accuracy", "mean_average_precision", "ccc", "correct", "checksum", "classes"),
+    *("purpose", "planned_seeds", "first_seed", "looks"),
+    *("train_accuracy_non_emotional", "train_accuracy_emotional", "lambda"),
+    *("seconds", "parameters", "device", "precision"),
+)
 STORED: Mapping[str, str] = {  # their names in a study's table
     **{outcome.name: f"test_{outcome.name}" for outcome in OUTCOMES.values()},
     "correct": "test_correct",
@@ -55,8 +34,7 @@ STORED: Mapping[str, str] = {  # their names in a study's table
     "precision": f"{MACHINE}precision",
 }
 OF_A_STUDY = ("stage", "status")  # every table of a study has these
-VALIDATED = tuple(f"validation_{outcome.name}" for outcome in OUTCOMES.values())
-SCORES = (*(outcome.name for outcome in OUTCOMES.values()), *(f"test_{outcome.name}" for outcome in OUTCOMES.values()))
+SCORES = (*(outcome.name for outcome in OUTCOMES.values()), *TEST)
 OF_AN_ARM = ("mode", "experience", "variant", "stimuli")
 MOST_CLASSES = 1_000_000
 
@@ -98,7 +76,7 @@ def check_columns(names: Sequence[str]) -> None:
 def _check_missing(names: Sequence[str]) -> None:
     needed = ["seed"] if "arm" in names else ["mode", "experience", "seed"]
     missing = [name for name in needed if name not in names]
-    if not {"correct", STORED["correct"], *SCORES, *VALIDATED} & {*names}:
+    if not {"correct", STORED["correct"], *SCORES, *VALIDATION} & {*names}:
         missing.append("accuracy")
     if missing == ["accuracy"] and any(map(_resembles_another_outcome, names)):
         _check_unknown(names)
@@ -177,7 +155,7 @@ def _like_text(name: str, text: str) -> Any:
 
 def _in_range(name: str, number: float) -> float:
     stored = STORED.get(name, name)
-    if stored in (*SCORES, *VALIDATED):  # `read_runs` checks these
+    if stored in (*SCORES, *VALIDATION):  # `read_runs` checks these
         return number
     if math.isinf(number) and not name.endswith("loss"):
         raise UserError(f"{name} is infinite")

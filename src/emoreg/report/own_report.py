@@ -7,19 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emoreg.config.setting_types import path_of
-from emoreg.errors import UserError, shortened
+from emoreg.errors import UserError
 from emoreg.report.analyse_table import analyse
 from emoreg.report.files import write_reports
 from emoreg.report.findings import findings
 from emoreg.report.method_notes import MethodNotes
 from emoreg.report.own_notes import TakenArm, not_checked, own_notes, taken_arms
-from emoreg.report.own_results import OwnResults, as_table, own_results, read_own_results
+from emoreg.report.own_results import OwnResults, as_table, own_results, read_own_results, study_table
 from emoreg.report.read_runs import ArrowFrame, in_pandas
 from emoreg.runtime.safe_io import make_folder
 from emoreg.study.columns import RunStatus
-from emoreg.study.conform import conform
-from emoreg.study.first_edition import with_modes
-from emoreg.study.results_table import check_content, read_external_results
+from emoreg.study.results_table import read_external_results
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,8 +86,10 @@ def report_results(results: pd.DataFrame | ArrowFrame | Path | str, folder: Path
         path = path_of(results, "results")
         read, title = read_results_file(path), path.stem
     else:
-        own, title = own_results(results), "results"
-        read = _with_results(Results(_of_study(results) if own is None else as_table(own), own), "the frame")
+        frame, title = in_pandas(results), "results"
+        own = own_results(frame)
+        table = study_table(frame, "the frame") if own is None else as_table(own)
+        read = _with_results(Results(table, own), "the frame")
     analysis = analyse(name or title, read.table, own_notes=read.notes)
     folder = path_of(folder, "folder")
     make_folder(folder, "report's folder")
@@ -98,19 +98,6 @@ def report_results(results: pd.DataFrame | ArrowFrame | Path | str, folder: Path
     taken = () if read.own is None else tuple(taken_arms(read.own))
     unchecked = () if read.own is None else tuple(not_checked(read.own))
     return Report(page, tuple(sentences), analysis.contrasts, taken, unchecked)
-
-
-def _of_study(frame: pd.DataFrame | ArrowFrame) -> pd.DataFrame:
-    """Convert a study's table of any library to pandas, with all columns. UserError if it is not a study's table."""
-    import pyarrow as pa
-
-    try:
-        plain = pa.Table.from_pandas(in_pandas(frame), preserve_index=False)
-        table: pd.DataFrame = with_modes(conform(plain).to_pandas())
-        check_content(table)
-    except (ValueError, TypeError) as error:  # Arrow's errors are of both kinds
-        raise UserError(f"the frame cannot be read as a table of results: {shortened(str(error), 250)}") from None
-    return table
 
 
 def _with_results(results: Results, source: str) -> Results:

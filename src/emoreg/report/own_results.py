@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emoreg.config.outcomes import ACCURACY
+from emoreg.config.outcomes import ACCURACY, VALIDATION
 from emoreg.errors import UserError, shortened
 from emoreg.report.arm_names import arm_named
-from emoreg.report.own_columns import OF_AN_ARM, SCORES, STORED, VALIDATED, check_columns, column_of, is_own, read_value
+from emoreg.report.own_columns import OF_AN_ARM, SCORES, STORED, check_columns, column_of, is_own, read_value
 from emoreg.report.read_runs import ArrowFrame, in_pandas, read_runs
 from emoreg.report.run_frame import EXPLORATION, Plan, Runs
 from emoreg.study.columns import RunStatus
 from emoreg.study.conform import conform
+from emoreg.study.first_edition import with_modes
 from emoreg.study.results_table import check_content, read_parquet
 
 if TYPE_CHECKING:
@@ -104,7 +105,6 @@ def as_table(own: OwnResults) -> pd.DataFrame:
         UserError: a further column does not hold what a study's table has there.
     """
     import pandas as pd
-    import pyarrow as pa
 
     frame = own.frame.rename(columns=STORED)
     is_lost = np.isnan(own.runs.scores)
@@ -132,11 +132,18 @@ def as_table(own: OwnResults) -> pd.DataFrame:
     for name in ("target", "backbone"):
         frame[name] = frame[name].fillna(f"unnamed {name}") if name in frame else f"unnamed {name}"
     factors = {name: None for name in OF_AN_ARM if name not in frame}
+    return study_table(frame.assign(**factors), own.source)
+
+
+def study_table(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Give a study's table, of any library's types, all columns. UserError if it holds what no study's table does."""
+    import pyarrow as pa
+
     try:
-        table: pd.DataFrame = conform(pa.Table.from_pandas(frame.assign(**factors), preserve_index=False)).to_pandas()
+        table: pd.DataFrame = with_modes(conform(pa.Table.from_pandas(frame, preserve_index=False)).to_pandas())
         check_content(table)
     except (ValueError, TypeError) as error:  # Arrow's errors are of both kinds
-        raise UserError(f"{own.source}: {shortened(str(error), 200)}") from None
+        raise UserError(f"{source} cannot be read as a table of results: {shortened(str(error), 250)}") from None
     return table
 
 
@@ -164,8 +171,6 @@ def _from_parquet(path: Path) -> OwnResults | None:
         raise UserError(f"{path} cannot be read as a table of results: {shortened(reason, 250)}") from None
     if not is_own(table.column_names):
         return None
-    if twice := [name for name in table.column_names if table.column_names.count(name) > 1]:
-        raise UserError(f"{path}: the column '{shortened(twice[0])}' occurs twice; keep one")
     plain = in_pandas(table)
     plain = plain[[name for name in plain if not re.fullmatch(r"__index_level_\d+__", str(name))]]
     places = [f"{path}, row {number}" for number in range(1, len(plain) + 1)]
@@ -312,7 +317,7 @@ def _score_correct(values: dict[str, Any], is_text: bool) -> int | None:
             )
         values[score] = exact
         return correct.size
-    validated = next((name for name in VALIDATED if values.get(name) is not None), None)
+    validated = next((name for name in VALIDATION if values.get(name) is not None), None)
     is_validated = validated is not None and values.get("purpose") == EXPLORATION
     if correct is not None and score not in values and not is_validated:
         raise UserError(f"{name} is packed, which hides the number of images: give the {score} too, or unpack it")
