@@ -5,17 +5,14 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from emoreg.report.contrast_kinds import KINDS, to_beat
 from emoreg.report.contrast_plan import Look, PlannedContrast
 from emoreg.report.run_frame import TWINS, Arm, Runs, variance_of_images
-from emoreg.report.statistics import Estimates, estimate
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from emoreg.report.statistics import estimate
 
 
 class Size(NamedTuple):
@@ -108,9 +105,7 @@ def _estimated(runs: Runs, pairs: Sequence[_Pair]) -> list[_Estimated]:
     v, images = np.zeros(len(pairs)), np.zeros(len(pairs), dtype=np.int64)
     for place, pair in enumerate(pairs):
         v[place], images[place] = variance_of_images(runs, pair.one, pair.other)
-    both = by_seed
-    if (rest := np.flatnonzero(v)).size:
-        both = _with(by_seed, rest, estimate(values[rest], v[rest], lower[rest], upper[rest], is_early[rest]))
+    both = estimate(values, v, lower, upper, is_early) if v.any() else by_seed
     # Where resampling gives no limit, only the range of the outcome is known.
     least, largest = np.array([pair.bounds for pair in pairs]).T
     floor = np.where(is_alone, least, least - largest)
@@ -124,14 +119,6 @@ def _estimated(runs: Runs, pairs: Sequence[_Pair]) -> list[_Estimated]:
     collapsed = [frozenset(row for row in (*pair.one, *(pair.other or ())) if runs.is_collapsed[row]) for pair in pairs]
     columns = (images, by_seed.mean, low, high, low_seeds, high_seeds, p, p_below, is_tied)
     return [_Estimated(*of_pair) for of_pair in zip(*(column.tolist() for column in columns), collapsed, strict=True)]
-
-
-def _with(estimates: Estimates, places: NDArray[np.intp], new: Estimates) -> Estimates:
-    """Replace the estimates of some pairs."""
-    fields = {name: getattr(estimates, name).copy() for name in ("mean", "p_above", "p_below", "low", "high")}
-    for name, values in fields.items():
-        values[places] = getattr(new, name)
-    return Estimates(**fields)
 
 
 def _hardest(pairs: Sequence[_Estimated], contrast: PlannedContrast) -> Size:
