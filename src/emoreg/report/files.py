@@ -17,15 +17,7 @@ from emoreg.runtime.safe_io import write_atomically, writing
 
 
 def write_reports(folder: Path, analysis: Analysis, sentences: Sequence[str]) -> Path:
-    """Write report.html, report.md, report.tex and report.json.
-
-    Args:
-        folder: folder to write to.
-        analysis: the study.
-        sentences: its findings, the most important first.
-
-    Returns:
-        Path of report.html.
+    """Write report.html, whose path is returned, report.md, report.tex and report.json, with `findings.findings`.
 
     Raises:
         UserError: the folder is a run's, or a file cannot be written.

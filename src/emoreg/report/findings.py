@@ -135,13 +135,7 @@ def _stated(analysis: Analysis) -> list[StatedContrast]:
 def _exploration(
     explored: Sequence[StatedContrast], without_seeds: Sequence[StatedContrast], has_others: bool
 ) -> list[str]:
-    """Differences on validation images, which are not tested.
-
-    Args:
-        explored: contrasts with seeds.
-        without_seeds: contrasts whose arms have no seed in common.
-        has_others: whether other contrasts, which are no exploration, stand beside them.
-    """
+    """Differences on validation images, which are not tested; `has_others`: beside contrasts on test images."""
     if not explored and not without_seeds:
         return []
     sentences = [
@@ -188,12 +182,7 @@ def _over_hardest(contrasts: Sequence[StatedContrast]) -> str:
 
 
 def _label_effect(found: Sequence[StatedContrast], not_specific: Sequence[StatedContrast]) -> list[str]:
-    """Label effects that were not shown to be specific to emotion.
-
-    Args:
-        found: label effects.
-        not_specific: the emotion effects of those arms that another pretext may equal.
-    """
+    """Label effects not shown to be specific to emotion, and the emotion effects that another pretext may equal."""
     if not found:
         return []
     sentences = [
@@ -314,12 +303,7 @@ def _too_few(contrast: ContrastResult) -> str:
 
 
 def _practical(said: Mapping[Statement, Sequence[StatedContrast]], tested: Container[str]) -> list[str]:
-    """The practical contrasts, which say nothing about emotion and must not be worded as if they did.
-
-    Args:
-        said: all tested contrasts by their statements.
-        tested: their names.
-    """
+    """The practical contrasts, which say nothing about emotion and must not be worded as if they did."""
     no_backbone = "Backbone was not run with the regulated arms, so there is no gain to report."
     sentences = [] if "gain" in tested else [no_backbone]
     for statement, side in (

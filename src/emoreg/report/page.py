@@ -87,16 +87,7 @@ class Section:
 def write_report(path: Path, analysis: Analysis, sentences: Sequence[str]) -> Path:
     """Write one self-contained HTML page: the verdict, a picture and a table of all contrasts, then the evidence.
 
-    Args:
-        path: file to write.
-        analysis: the study.
-        sentences: findings, the most important first.
-
-    Returns:
-        `path`.
-
-    Raises:
-        UserError: the file cannot be written.
+    The verdict is the first of the sentences. Returns the path. Raises UserError if the file cannot be written.
     """
     charts = [
         chart for number, cell in enumerate(analysis.cells, 1) for chart in contrast_charts(cell, f"lead-{number}")

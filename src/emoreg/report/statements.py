@@ -72,13 +72,7 @@ def standing(contrast: ContrastResult) -> Verdict | Statement:
 
 
 def effects(label: Verdict | Statement, emotion: Verdict | Statement, is_outdone: bool) -> tuple[Statement, Statement]:
-    """The statements on the label and the emotion effect of an arm.
-
-    Args:
-        label: as `standing` gives it.
-        emotion: the same for the emotion effect.
-        is_outdone: whether the arm lies below its hardest twin.
-    """
+    """The statements on both effects of an arm, from their `standing` and whether it lies below its hardest twin."""
     match label, emotion:
         case Verdict.ABOVE, Verdict.ABOVE:
             return Statement.IMPLIED, Statement.SPECIFIC_EFFECT
@@ -95,13 +89,7 @@ def effects(label: Verdict | Statement, emotion: Verdict | Statement, is_outdone
 
 
 def of_reference(name: str, found: Verdict | Statement, has_gain: bool) -> Statement:
-    """The statement on a practical contrast.
-
-    Args:
-        name: of the contrast.
-        found: as `standing` gives it.
-        has_gain: whether the arm is above Backbone.
-    """
+    """The statement on a practical contrast, from its `standing` and whether the arm is above Backbone."""
     if isinstance(found, Statement):
         return found
     if name == "gain":
