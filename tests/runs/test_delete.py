@@ -15,7 +15,7 @@ from emoreg.config.schema import EncoderSettings, RegulationSettings
 from emoreg.inference.confusion_files import write_confusion
 from emoreg.runs import delete
 from emoreg.runs.delete import check_deletable, delete_run
-from emoreg.runs.run import RECIPE, Run
+from emoreg.runs.run import FILES, RECIPE, Run
 from emoreg.runtime.lock import hold, holder
 from refusing import refusal
 from runs.test_catalogue import made
@@ -96,4 +96,4 @@ def test_a_diverged_run_can_be_deleted_and_needs_no_stage_1_run(tmp_path: Path) 
 def test_what_is_deleted_is_what_a_run_is_said_to_hold() -> None:
     rows = re.findall(r"^ *\| ([\w./, ]+) \| ", Run.__doc__ or "", re.MULTILINE)
     names = [name.rstrip("/") for row in rows[1:] for name in row.split(", ")]
-    assert sorted(names) == sorted(delete.FILES)
+    assert sorted(names) == sorted(FILES)

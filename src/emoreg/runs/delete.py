@@ -12,31 +12,8 @@ from pathlib import Path
 from emoreg.config.recipe import TrainRecipe
 from emoreg.errors import UserError
 from emoreg.runs.catalogue import find_runs
-from emoreg.runs.run import (
-    CALIBRATION,
-    CHECKPOINT,
-    CONFUSION_PICTURE,
-    CONFUSION_TABLE,
-    DIVERGED,
-    ENVIRONMENT,
-    EVENTS,
-    FINAL,
-    INPUTS,
-    METRICS,
-    RECIPE,
-    SEEN,
-    TRACKED,
-    WEIGHTS,
-    Run,
-)
+from emoreg.runs.run import FILES, Run
 from emoreg.runtime.lock import FolderInUse, hold, is_trace
-
-FILES = (
-    *(RECIPE, INPUTS, ENVIRONMENT, SEEN, METRICS, CHECKPOINT, WEIGHTS, FINAL, DIVERGED, TRACKED, EVENTS),
-    *(CONFUSION_TABLE, CONFUSION_PICTURE, CALIBRATION),  # written by `emoreg train` and `emoreg calibrate`
-    # W&B's offline files; a copy of the stage-1 run for predict; suite scores; the page of `emoreg explain`
-    *("wandb", "experience", "suites", "explain"),
-)
 
 
 def check_deletable(folders: Sequence[Path]) -> list[Run]:

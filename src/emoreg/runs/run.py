@@ -37,6 +37,10 @@ TRACKED = "trackers.json"  # by tracker and place, the id of the run there and i
 EXPORT_CONFIG = "config.json"  # exists in every export, and in no run
 CONFUSION_TABLE, CONFUSION_PICTURE = "confusion.csv", "confusion.png"
 CALIBRATION = "calibration.json"
+FILES = (  # files and folders that a run may hold
+    *(RECIPE, INPUTS, ENVIRONMENT, SEEN, METRICS, CHECKPOINT, WEIGHTS, FINAL, DIVERGED, TRACKED, EVENTS),
+    *(CONFUSION_TABLE, CONFUSION_PICTURE, CALIBRATION, "wandb", "experience", "suites", "explain"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
