@@ -155,9 +155,6 @@ class Fake:
     def fail(self) -> None:
         Fake.failures += 1
 
-    def exists(self) -> bool:
-        return True
-
     def close(self) -> None:
         pass
 

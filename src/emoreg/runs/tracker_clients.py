@@ -45,9 +45,6 @@ class Tracker(Protocol):
     def fail(self) -> None:
         """Mark the run as failed, if the tracker has a mark for it."""
 
-    def exists(self) -> bool:
-        """Whether the record still exists, as far as can be known without a request to a server."""
-
     def close(self) -> None:
         """Flush buffers."""
 
@@ -159,8 +156,7 @@ class _TensorBoard:
         import_fabric()
         from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
-        self.folder = run.folder / EVENTS
-        for old in self.folder.glob(EVENT_FILES):
+        for old in (run.folder / EVENTS).glob(EVENT_FILES):
             old.unlink()
         self.id, self.sent, self.settings = EVENTS, 0, settings
         self.logger = TensorBoardLogger(run.folder, name=EVENTS, version="", default_hp_metric=False)
@@ -180,9 +176,6 @@ class _TensorBoard:
 
     def fail(self) -> None:
         """TensorBoard has no states of runs."""
-
-    def exists(self) -> bool:
-        return any(self.folder.glob(EVENT_FILES))
 
     def close(self) -> None:
         self.logger.finalize("")
@@ -235,9 +228,6 @@ class _MLflow:
     def fail(self) -> None:
         self.client.set_terminated(self.id, "FAILED")
 
-    def exists(self) -> bool:
-        return True
-
     def close(self) -> None:
         """Nothing is buffered."""
 
@@ -287,9 +277,6 @@ class _WeightsAndBiases:
         if self.is_open:
             self.is_open = False
             self.run.finish(exit_code=1)
-
-    def exists(self) -> bool:
-        return True
 
     def close(self) -> None:
         if self.is_open:
