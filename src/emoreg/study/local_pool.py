@@ -174,9 +174,7 @@ class _Worker:
             self.run = None
             self._close_tasks()
             if message.traceback:  # the process is ending, and takes no further job
-                self.process.join(ENDING)
-                self.process.kill()
-                self.process.join(ENDING)
+                self._end()
             return message
         self._show(message, progress)
         return None
@@ -193,12 +191,17 @@ class _Worker:
             case _TaskEnded(key):
                 self.tasks.pop(key)[0].close()
 
-    def _died(self, run: Job) -> RunOutcome:
+    def _end(self) -> int | None:
+        """Wait for the process to end, or kill it. Return its own exit code; None if it hung."""
         self.process.join(ENDING)
         code = self.process.exitcode
+        self.process.kill()
+        self.process.join(ENDING)
+        return code
+
+    def _died(self, run: Job) -> RunOutcome:
+        code = self._end()
         if code is None:  # the process has closed the pipe and hangs
-            self.process.kill()
-            self.process.join(ENDING)
             how = "no longer answers"
         elif code == NO_GUARD:
             raise UserError(GUARD)
@@ -293,29 +296,23 @@ class _Reporting(Forwarding):
     """Send progress to the main process."""
 
     def __init__(self, connection: Connection, is_quiet: bool) -> None:
-        super().__init__(is_quiet)
+        super().__init__(connection.send, is_quiet)
         self.connection, self.count = connection, 0
-
-    def forward(self, report: Line | Notes) -> None:
-        self._send(report)
-
-    def _send(self, message: _Message) -> None:
-        self.connection.send(message)
 
     @contextlib.contextmanager
     def task(self, description: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
         key = self.count = self.count + 1
-        self._send(_TaskStarted(key, description, total, unit, done))
+        self.connection.send(_TaskStarted(key, description, total, unit, done))
         unsent, last = 0, time.monotonic()
 
         def advance(more: int) -> None:
             nonlocal unsent, last
             unsent += more
             if time.monotonic() - last >= 0.2:
-                self._send(_TaskAdvanced(key, unsent))
+                self.connection.send(_TaskAdvanced(key, unsent))
                 unsent, last = 0, time.monotonic()
 
         yield advance
         with contextlib.suppress(OSError):
-            self._send(_TaskAdvanced(key, unsent))
-            self._send(_TaskEnded(key))
+            self.connection.send(_TaskAdvanced(key, unsent))
+            self.connection.send(_TaskEnded(key))

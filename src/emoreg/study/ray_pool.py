@@ -133,17 +133,6 @@ def _gpus_per_run(offered: dict[str, float], cluster: Ray, progress: Progress) -
     return gpus
 
 
-class _Keeping(Forwarding):
-    """Keep what a run reports until it ends."""
-
-    def __init__(self) -> None:
-        super().__init__(is_quiet=True)
-        self.reports = list[Line | Notes]()
-
-    def forward(self, report: Line | Notes) -> None:
-        self.reports.append(report)
-
-
 def _do(run: Job, folder: str, threads: int) -> tuple[RunOutcome, list[Line | Notes]]:
     """Do a job in a worker; return what it reported with its outcome. Its paths are relative to `folder`."""
     import torch
@@ -155,5 +144,5 @@ def _do(run: Job, folder: str, threads: int) -> tuple[RunOutcome, list[Line | No
         return RunOutcome(run, RunStatus.FAILED, error), []
     take_part(min(Fraction(threads, allowed_cores()), Fraction(1)))
     torch.set_num_threads(min(threads, usable_cores()))
-    keeping = _Keeping()
-    return perform(run, keeping), keeping.reports
+    reports = list[Line | Notes]()
+    return perform(run, Forwarding(reports.append)), reports

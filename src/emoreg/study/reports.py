@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from emoreg.runtime.progress import Progress
@@ -34,15 +33,12 @@ class Notes(NamedTuple):
         progress.report_notes(self.notes, self.left_out)
 
 
-class Forwarding(Progress, ABC):
-    """Forwards lines and notes instead of printing them. `is_quiet` is for further processes of the run."""
+class Forwarding(Progress):
+    """Gives lines and notes to `forward` instead of printing them. `is_quiet` is for further processes of the run."""
 
-    def __init__(self, is_quiet: bool) -> None:
+    def __init__(self, forward: Callable[[Line | Notes], object], is_quiet: bool = True) -> None:
         super().__init__(is_quiet, details=False)
-
-    @abstractmethod
-    def forward(self, report: Line | Notes) -> None:
-        """Take a report to the study's process."""
+        self.forward = forward
 
     def say(self, line: str) -> None:
         """Forward a line."""
