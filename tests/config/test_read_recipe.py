@@ -15,11 +15,11 @@ import yaml
 
 from emoreg.config.read_recipe import (
     SMOKE,
+    all_settings,
     differences,
     flatten,
     read_recipe,
     recipe_yaml,
-    setting_keys,
     smoke_settings,
 )
 from emoreg.config.recipe import EDITION, PretrainRecipe, Recipe, TrainRecipe
@@ -484,7 +484,7 @@ def test_an_error_in_an_override_is_one_line_with_its_key(overrides: Any, messag
 
 def test_smoke_shrinks_settings_that_exist() -> None:
     for kind, overrides in SMOKE.items():
-        assert {key.replace("also[].", "stimuli.") for key in overrides} <= set(setting_keys(kind))
+        assert {key.replace("also[].", "stimuli.") for key in overrides} <= set(all_settings(kind))
         assert read_recipe(kind, None, overrides).training.epochs == 1
         first = smoke_settings(kind, edition=1)  # which has no test_limit
         assert read_recipe(kind, None, {**first, "edition": 1}).training.epochs == 1
@@ -499,11 +499,11 @@ def test_differences_name_each_setting_with_both_values() -> None:
     assert new.encoder.backbone is None  # an empty mapping of overrides sets nothing
 
 
-def test_setting_keys_are_exactly_the_leaves() -> None:
+def test_all_settings_are_exactly_the_leaves() -> None:
     assert {key for key, _ in flatten(dataclasses.asdict(TrainRecipe()))} - {"encoder.backbone"} <= set(
-        setting_keys(TrainRecipe)
+        all_settings(TrainRecipe)
     )
-    assert "training" not in setting_keys(TrainRecipe) and "encoder.backbone.name" in setting_keys(TrainRecipe)
+    assert "training" not in all_settings(TrainRecipe) and "encoder.backbone.name" in all_settings(TrainRecipe)
 
 
 def test_a_section_that_is_given_in_part_keeps_the_recipes_own_defaults(tmp_path: Path) -> None:

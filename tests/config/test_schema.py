@@ -12,7 +12,7 @@ from emoreg.cli.main import main
 from emoreg.config.augment import AugmentSettings
 from emoreg.config.loss import LossSettings
 from emoreg.config.optimizer import OptimizerSettings
-from emoreg.config.read_recipe import setting_keys
+from emoreg.config.read_recipe import all_settings
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe, with_stems
 from emoreg.config.schema import BackboneSettings, EncoderSettings, RegulationSettings, StimuliSettings, TargetSettings
 from emoreg.config.training import TrainingSettings
@@ -222,7 +222,7 @@ def test_the_help_explains_every_setting_with_its_default(
     assert ",:\n" not in shown, "the first line of a class's docstring is the title of a section"
     options = shown.split("\n  --")
     explained = {option.split()[0]: " ".join(option.split()) for option in options}
-    for key in setting_keys(kind):
+    for key in all_settings(kind):
         text = explained[key].split("(default:")[0]
         assert len(text.split()) >= 3, f"{key} is not explained"
         assert "default:" in explained[key]

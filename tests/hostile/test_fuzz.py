@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data.stimuli.layouts import LAYOUTS, file_of
-from emoreg.config.read_recipe import read_recipe, recipe_yaml, setting_keys
+from emoreg.config.read_recipe import all_settings, read_recipe, recipe_yaml
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.data.images.decode import decode
 from emoreg.data.images.files import File, list_files
@@ -127,7 +127,7 @@ def nested(flat: dict[str, Any]) -> dict[str, Any]:
 
 def settings_of(kind: type) -> st.SearchStrategy[dict[str, Any]]:
     """A few settings of a recipe with arbitrary values."""
-    return st.dictionaries(st.sampled_from(setting_keys(kind)), anything, max_size=4).map(nested)
+    return st.dictionaries(st.sampled_from(list(all_settings(kind))), anything, max_size=4).map(nested)
 
 
 KINDS: tuple[type[Any], ...] = (PretrainRecipe, TrainRecipe)

@@ -139,9 +139,9 @@ def recipe_yaml(recipe: Recipe) -> str:
     return yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False, allow_unicode=True)
 
 
-def setting_keys(kind: type) -> list[str]:
-    """Return the dotted names of all settings of `kind`, such as "training.epochs"; a list is one setting."""
-    return [key for key, annotation in _walk(kind) if dataclass_of(annotation) is None and "[]" not in key]
+def all_settings(kind: type) -> dict[str, Any]:
+    """Return the types of all settings of `kind` by dotted name, such as "training.epochs"; a list is one setting."""
+    return {key: hint for key, hint in _walk(kind) if dataclass_of(hint) is None and "[]" not in key}
 
 
 def differences(old: Recipe, new: Recipe, ignored: Collection[str] = ()) -> list[str]:

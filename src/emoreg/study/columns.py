@@ -6,17 +6,17 @@ on its name, so that any library can read the tables of several studies as one. 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from emoreg.config.read_recipe import all_settings
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
+from emoreg.config.setting_types import options_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,20 +147,11 @@ SHARES = (
 )
 
 
-def _settings(recipe: type, prefix: str) -> Iterator[tuple[str, pa.DataType]]:
-    """Names and types of a recipe's settings, from its annotations."""
-    for name, hint in get_type_hints(recipe).items():
-        is_optional = NoneType in get_args(hint)
-        kind = next(part for part in get_args(hint) if part is not NoneType) if is_optional else hint
-        if get_origin(kind) in (Literal, tuple, Union, UnionType):  # a tuple or mapping is written as JSON
-            kind = str
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            yield from _settings(kind, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", {str: TEXT, int: INTEGER, float: NUMBER, bool: FLAG}[kind]
-
-
-RECIPES: Mapping[str, pa.DataType] = dict((*_settings(TrainRecipe, SETTINGS), *_settings(PretrainRecipe, SETTINGS)))
+RECIPES: Mapping[str, pa.DataType] = {
+    f"{SETTINGS}{key}": {int: INTEGER, float: NUMBER, bool: FLAG}.get(options_of(hint)[0], TEXT)  # lists as JSON
+    for recipe in (TrainRecipe, PretrainRecipe)
+    for key, hint in all_settings(recipe).items()
+}
 # All columns of a table in memory, except the metrics and curves that only some studies have.
 FIXED: Mapping[str, pa.DataType] = {**IDENTITY, **METRICS, **RECIPES, **MACHINES, **EPOCHS}
 

@@ -8,14 +8,15 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal
 
 import torch
 
-from emoreg.config.read_recipe import build, read_recipe, setting_keys, typed_values
+from emoreg.config.read_recipe import all_settings, build, read_recipe, typed_values
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe, resolved
 from emoreg.config.rules import check_at_least, check_rule
 from emoreg.config.schema import Task
+from emoreg.config.setting_types import options_of
 from emoreg.config.strict_yaml import read_yaml
 from emoreg.errors import SettingError, nearest
 from emoreg.runtime.seeding import generator
@@ -140,7 +141,9 @@ def read_sweep(path: Path) -> Sweep:
     search = given.pop("search", None) if isinstance(given, dict) else None
     typed = typed_values(SweepFile, given, lines, path)
     try:
-        file = dataclasses.replace(build(SweepFile(), typed), search=_mapping("search", search))
+        if search is not None and not isinstance(search, Mapping):
+            raise SettingError("search", f"must be a mapping of sections and settings, not {search!r}")
+        file = dataclasses.replace(build(SweepFile(), typed), search=search or {})
         kind: type[Recipe] = TrainRecipe if file.stage == "train" else PretrainRecipe
         options = dict(_options(kind, file.search, "", file.method))
         if not options:
@@ -165,15 +168,9 @@ def read_sweep(path: Path) -> Sweep:
     return Sweep(path.stem, file, tuple(trials))
 
 
-def _mapping(key: str, value: Any) -> Mapping[str, Any]:
-    if value is not None and not isinstance(value, Mapping):
-        raise SettingError(key, f"must be a mapping of sections and settings, not {value!r}")
-    return value or {}
-
-
 def _options(kind: type, search: Mapping[str, Any], place: str, method: str) -> Iterator[tuple[str, Any]]:
     """Yield the dotted keys of the settings to try, each with its list of values or `Range`."""
-    known = setting_keys(kind)
+    known = all_settings(kind)
     for name, value in search.items():
         key = f"{place}{name}"
         if key in known:
@@ -209,23 +206,16 @@ def _combinations(file: SweepFile, options: Mapping[str, Any], kind: type) -> It
         for values in itertools.product(*options.values()):
             yield dict(zip(options, values, strict=True))
         return
+    whole = {key for key, hint in all_settings(kind).items() if int in options_of(hint)}
     for number in range(1, file.trials + 1):
-        yield {key: _drawn(option, file.seed, number, key, kind) for key, option in options.items()}
+        yield {key: _drawn(option, file.seed, number, key, key in whole) for key, option in options.items()}
 
 
-def _drawn(option: Sequence[Any] | Range, seed: int, number: int, key: str, kind: type) -> Any:
+def _drawn(option: Sequence[Any] | Range, seed: int, number: int, key: str, whole: bool) -> Any:
     share = torch.rand((), generator=generator(seed, "sweep", number, key), dtype=torch.float64).item()
     if isinstance(option, Range):
-        return option.at(share, whole=_is_whole(kind, key))
+        return option.at(share, whole)
     return option[int(share * len(option))]
-
-
-def _is_whole(kind: Any, key: str) -> bool:
-    """Return whether a setting is a whole number."""
-    for name in key.split("."):
-        hint = get_type_hints(kind)[name]
-        kind = next((part for part in get_args(hint) if dataclasses.is_dataclass(part)), hint)
-    return kind is int or int in get_args(kind)
 
 
 def _trial(number: int, tried: Mapping[str, Any], kind: type[Recipe], base: Path | None, file: SweepFile) -> Trial:
