@@ -86,8 +86,26 @@ class Study:
                 raise SettingError("grid", f"must be a tuple of GridPoint, not of {type(point).__name__}")
         for name in ("seeds", "run_seeds", "first_seed"):
             typed_value(int | None, getattr(self, name), name)
-        check_looks(self.looks, self.seeds)
-        check_first_seed(self.first_seed, max(self.seeds, self.run_seeds or 0), self.purpose)
+        self._check_looks()
+        self._check_first_seed()
+
+    def _check_looks(self) -> None:
+        """Raise SettingError unless the looks ascend from at least 1 to all seeds."""
+        looks, seeds = self.looks, self.seeds
+        if looks is None:
+            return
+        if not looks or looks[-1] != seeds:
+            raise SettingError("looks", f"must end with all {seeds} seeds, not be {list(looks)}")
+        if looks[0] < 1 or any(one >= after for one, after in itertools.pairwise(looks)):
+            raise SettingError("looks", f"must ascend from at least 1, not be {list(looks)}")
+
+    def _check_first_seed(self) -> None:
+        """Raise SettingError if the seeds from the first on are outside the range of the purpose."""
+        allowed, count, first = SEEDS[self.purpose], max(self.seeds, self.run_seeds or 0), self.first_seed
+        if first is not None and not allowed.start <= first <= allowed.stop - count:
+            limits = f"{allowed.start:,} to {allowed.stop - count:,}"
+            reason = f"must be {limits} for {count:,} seeds of purpose {self.purpose}, not {first}"
+            raise SettingError("first_seed", reason)
 
     @property
     def recipes(self) -> list[Recipe]:
@@ -111,34 +129,8 @@ def needs_machine(study: Study) -> bool:
     return study.edition > 1 and study.machine is None and any(map(has_auto, study.recipes))
 
 
-def on_machine(study: Study, machine: Machine) -> Study:
-    """Set what `auto` stands for, also in the values of the study's file."""
-    values = None if study.values is None else {**study.values, "machine": asdict(machine)}
-    return replace(study, machine=machine, values=values)
-
-
 def scored_in(study: Study, suites: Sequence[Suite]) -> Study:
     """Set the suites of a study, also in the values of its file."""
     written = [{suite.name: asdict(suite.options)} for suite in suites]
     values = None if study.values is None else {**study.values, "suites": written}
     return replace(study, suites=tuple(suites), values=values)
-
-
-def check_first_seed(first: int | None, count: int, purpose: Purpose | None) -> None:
-    """Raise SettingError if `count` seeds from the first on are outside the range of the purpose."""
-    seeds = SEEDS[purpose]
-    if first is not None and not seeds.start <= first <= seeds.stop - count:
-        reason = (
-            f"must be {seeds.start:,} to {seeds.stop - count:,} for {count:,} seeds of purpose {purpose}, not {first}"
-        )
-        raise SettingError("first_seed", reason)
-
-
-def check_looks(looks: Sequence[int] | None, seeds: int) -> None:
-    """Raise SettingError unless the looks ascend from at least 1 to all seeds."""
-    if looks is None:
-        return
-    if not looks or looks[-1] != seeds:
-        raise SettingError("looks", f"must end with all {seeds} seeds, not be {list(looks)}")
-    if looks[0] < 1 or any(one >= after for one, after in itertools.pairwise(looks)):
-        raise SettingError("looks", f"must ascend from at least 1, not be {list(looks)}")

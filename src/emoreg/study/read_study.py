@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from emoreg.config.read_recipe import build, flatten, put_setting, smoke_settings, typed_values
 from emoreg.config.recipe import EDITION, PretrainRecipe, TrainRecipe
@@ -18,7 +17,7 @@ from emoreg.runtime.lock import LOCK
 from emoreg.runtime.progress import Progress
 from emoreg.study import first_edition
 from emoreg.study.arms import factorial
-from emoreg.study.definition import Study, needs_machine, on_machine, scored_in
+from emoreg.study.definition import Study, needs_machine, scored_in
 from emoreg.study.grid_of_file import FileValues, grid_of
 from emoreg.study.kept_data import with_those_here
 from emoreg.study.machine import Machine
@@ -41,9 +40,7 @@ INSTEAD = {
 }
 # The lists of partial recipes that are laid over each base recipe.
 LAID_OVER = {"pretraining": ("stimuli",), "classifier": ("targets", "backbones")}
-# Keys that hold recipes, and all other keys.
-RECIPES = ("pretraining", "stimuli", "classifier", "targets", "backbones", "variants")
-HEADER = tuple(item.name for item in fields(StudyFile) if item.name not in RECIPES)
+RECIPES = ("pretraining", "stimuli", "classifier", "targets", "backbones", "variants")  # keys that hold recipes
 
 
 def with_data(study: Study, kept: Study | None) -> Study:
@@ -54,7 +51,9 @@ def with_data(study: Study, kept: Study | None) -> Study:
 
 
 def with_machine(study: Study, kept: Study | None, here: Machine) -> Study:
-    """Set what `auto` stands for in a study that needs it: what it was when the study's folder was started.
+    """Set what `auto` stands for in a study that needs it, also in the values of its file.
+
+    That is what it was when the study's folder was started.
 
     Otherwise some runs would have one precision, and the rest another. On a device of another kind the study has
     different runs, and the folder's machine is not used.
@@ -69,7 +68,8 @@ def with_machine(study: Study, kept: Study | None, here: Machine) -> Study:
     machine = here
     if kept is not None and kept.machine is not None and kept.machine.device == here.device:
         machine = kept.machine
-    return on_machine(study, machine)
+    values = None if study.values is None else {**study.values, "machine": asdict(machine)}
+    return replace(study, machine=machine, values=values)
 
 
 def with_suites(study: Study, kept: Study | None) -> Study:
@@ -217,13 +217,13 @@ def _shrunk(file: FileValues) -> FileValues:
 
 def _study(name: str, file: FileValues) -> Study:
     """Build the study of a file."""
+    header = {key: value for key, value in file.given.items() if key not in map(file.name, RECIPES)}
     if (edition := file.given["edition"]) == 1:
-        keys = ("edition", "arms", "seeds", "control_mode", "data", "smoke")
-        old = build(first_edition.StudyFile(), _header(file, keys))
+        old = build(first_edition.StudyFile(), header)
         arms = tuple(first_edition.arm_of(arm, old.control_mode) for arm in old.arms)
         study = Study(name, (), arms, old.seeds, purpose=None, edition=1, data=old.data, is_smoke=old.smoke)
     else:
-        new: StudyFile = build(StudyFile(), _header(file, HEADER))
+        new: StudyFile = build(StudyFile(), header)
         if edition != EDITION:
             raise SettingError("edition", f"must be 1 or {EDITION}, not {edition}")
         arms = factorial(new.modes, new.experiences, new.references, new.relatives)
@@ -245,10 +245,6 @@ def _refuse_too_large(file: FileValues, study: Study) -> None:
         runs *= max(entries, 1)
     if runs > MAX_RUNS:
         raise SettingError("seeds", f"{seeds:,} make up to {runs:,} runs; at most {MAX_RUNS:,} are possible")
-
-
-def _header(file: FileValues, keys: Sequence[str]) -> dict[str, Any]:
-    return {key: file.given[key] for key in keys if key in file.given}
 
 
 def _refuse_decided(file: FileValues) -> None:

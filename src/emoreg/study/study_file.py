@@ -20,7 +20,7 @@ from emoreg.study.arms import (
     check_once,
     check_seeds,
 )
-from emoreg.study.definition import Purpose, check_first_seed, check_looks
+from emoreg.study.definition import Purpose
 from emoreg.study.kept_data import KeptData
 from emoreg.study.machine import Machine
 from emoreg.suites.options import Suite, check_suites
@@ -118,6 +118,4 @@ class StudyFile:
             raise SettingError("experiences", "must name affect: the others are its twins, to be compared with it")
         check_seeds("seeds", self.seeds)
         check_seeds("run_seeds", self.seeds if self.run_seeds is None else self.run_seeds)
-        check_looks(self.looks, self.seeds)
-        check_first_seed(self.first_seed, max(self.seeds, self.run_seeds or 0), self.purpose)
         check_suites(self.suites)
