@@ -21,8 +21,7 @@ from emoreg.study.plan import PlannedRun, plan_runs
 from emoreg.study.read_study import read_study
 from emoreg.study.results import results_of
 from emoreg.study.results_table import read_results, write_results
-from emoreg.study.scheduler import InTurn, read_failures, recorded_failures
-from emoreg.study.score_runs import failed_scorings, score_runs
+from emoreg.study.scheduler import InTurn, failed_scorings, read_failures, recorded_failures, score_runs
 from emoreg.study.scorings import check_scorable, left_to_score, plan_line
 from emoreg.study.suite_columns import suite_columns
 from emoreg.suites.options import Suite, parse_suites, read_suites

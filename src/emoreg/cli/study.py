@@ -102,7 +102,7 @@ def print_outcome(study: Study, table: pd.DataFrame, out: Path) -> int:
         UserError: the report cannot be written; failed runs are listed nevertheless.
     """
     from emoreg.study.plan import left_out
-    from emoreg.study.score_runs import failed_scorings
+    from emoreg.study.scheduler import failed_scorings
 
     scorings = failed_scorings(out, table["id"])
     try:

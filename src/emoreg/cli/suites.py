@@ -63,7 +63,7 @@ def suites(
 
 def _score_study(folder: Path, requested: Sequence[Suite], jobs: int, quiet: bool, runs: Path | None) -> int:
     from emoreg.study.plan import left_out
-    from emoreg.study.score_runs import failed_scorings
+    from emoreg.study.scheduler import failed_scorings
     from emoreg.study.score_study import score_study
 
     study, table = score_study(folder, requested, jobs, Progress(quiet=quiet, details=False), runs)

@@ -43,8 +43,7 @@ from emoreg.study.read_study import (
 from emoreg.study.results import results_of
 from emoreg.study.results_table import read_results, write_results
 from emoreg.study.run_one import RunOutcome
-from emoreg.study.scheduler import InTurn, Pool, execute, left_to_do, recorded_failures
-from emoreg.study.score_runs import score_runs
+from emoreg.study.scheduler import InTurn, Pool, execute, left_to_do, recorded_failures, score_runs
 from emoreg.study.scorings import check_scorable, left_to_score
 
 if TYPE_CHECKING:
@@ -274,13 +273,7 @@ def _with_seeds_done(study: Study, out: Path) -> Study:
 def _done_elsewhere(
     out: Path, planned: Sequence[PlannedRun], tables: Sequence[tuple[str, pd.DataFrame]]
 ) -> pd.DataFrame | None:
-    """The runs of other machines, from the study's folder and from further tables; None if there are no such tables.
-
-    Args:
-        out: the study's folder.
-        planned: from `plan_runs`.
-        tables: names for errors, and tables of results.
-    """
+    """The runs of other machines, from the study's folder and from further tables; None if there are no such tables."""
     path = out / ELSEWHERE
     kept = [(str(path), read_results(path))] if path.exists() else []
     if not tables:

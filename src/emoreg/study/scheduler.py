@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +15,9 @@ from emoreg.study.columns import RunStatus
 from emoreg.study.machine import Machine, this_machine
 from emoreg.study.plan import PlannedRun, in_existing_folders
 from emoreg.study.run_one import Job, RunOutcome, perform
+from emoreg.study.scorings import SUFFIX, left_to_score
 from emoreg.study.shared_runs import SharedRuns
+from emoreg.suites.options import Suite
 
 SUMMARISED = tuple(outcome.name for outcome in OUTCOMES.values())  # metrics in the line of a finished run
 FAILURES = "failures.json"
@@ -85,13 +87,47 @@ def execute(
     finished = {run.id for run in once if run.run.is_finished}
     total, left = (sum(run.branches for run in runs) for runs in (once, todo))
     with progress.task("all runs", total, "networks", total - left) as advance:
-        for outcome in outcomes_of(list[Job](todo), finished, pool, SharedRuns(progress)):
+        for outcome in _outcomes(list[Job](todo), finished, pool, progress):
             run, is_finished = outcome.run, outcome.status is RunStatus.FINISHED
             assert isinstance(run, PlannedRun)
             progress.say(_summary(run) if is_finished else f"{run.name}: {outcome.status.upper()}: {outcome.error}")
-            record(recorded, outcome, out)
+            _record(recorded, outcome, out)
             advance(run.branches)
     return _failures(recorded, in_existing_folders(planned))
+
+
+def score_runs(
+    planned: Sequence[PlannedRun], suites: Sequence[Suite], out: Path, pool: Pool, progress: Progress
+) -> list[RunOutcome]:
+    """Score all finished runs of stage 2 in the suites that they lack.
+
+    Args:
+        planned: from `plan_runs`, or a part of it, with the current roots of the images.
+        suites: with their options.
+        out: the study's folder; failures are recorded there with their traceback, until they are done or dropped.
+        pool: does the scorings. The caller closes it.
+        progress: shows one task for all.
+
+    Returns:
+        The scorings that failed. Their runs still count as finished.
+    """
+    jobs, before, failed = left_to_score(planned, suites), read_failures(out), list[RunOutcome]()
+    left = {job.id: len(job.suites) for job in jobs}
+    done = {f"{run.id}{SUFFIX}" for run in planned} - set(left)
+    recorded = {id_: each for id_, each in before.items() if id_ not in done}
+    if recorded != before:  # some were scored elsewhere, or their suites were dropped
+        _write_failures(recorded, out)
+    if not jobs:
+        return []
+    todo = sum(left.values())
+    with progress.task("all suites", todo, "suites") as advance:
+        for outcome in _outcomes(list(jobs), set(), pool, progress):
+            if outcome.status is not RunStatus.FINISHED:
+                progress.say(f"{outcome.run.name}: {outcome.status.upper()}: {outcome.error}")
+                failed.append(outcome)
+            _record(recorded, outcome, out)
+            advance(left[outcome.run.id])
+    return failed
 
 
 def left_to_do(planned: Sequence[PlannedRun], elsewhere: Set[str] = frozenset()) -> list[PlannedRun]:
@@ -108,16 +144,16 @@ def left_to_do(planned: Sequence[PlannedRun], elsewhere: Set[str] = frozenset())
     return [run for run in planned if run.id in ids]
 
 
-def outcomes_of(todo: list[Job], finished: set[str], pool: Pool, shared: SharedRuns) -> Iterator[RunOutcome]:
+def _outcomes(todo: list[Job], finished: set[str], pool: Pool, progress: Progress) -> Iterator[RunOutcome]:
     """Start each job as soon as the run that it needs is finished, and yield the outcomes as they come.
 
     Args:
         todo: jobs, in the order in which they are to be done; emptied.
         finished: ids of the runs that are finished; added to.
         pool: does the jobs.
-        shared: tells which jobs another study is doing.
+        progress: reports jobs that another study is doing.
     """
-    running: set[str] = set()
+    shared, running = SharedRuns(progress), set[str]()
     while todo or running:
         attainable = finished | running | {run.id for run in todo}
         for blocked in [run for run in todo if run.needs and run.needs not in attainable]:
@@ -128,26 +164,28 @@ def outcomes_of(todo: list[Job], finished: set[str], pool: Pool, shared: SharedR
             todo.remove(run)
             running.add(run.id)
             pool.start(run)
-        if running:
-            yield from _ended(todo, finished, running, pool)
-        elif ready:
+        if ready and not running:
             shared.wait(ready)
-
-
-def _ended(todo: list[Job], finished: set[str], running: set[str], pool: Pool) -> Iterator[RunOutcome]:
-    for outcome in pool.wait():
-        running.remove(outcome.run.id)
-        if outcome.status is RunStatus.WAITING:  # another study has just started it
-            todo.append(outcome.run)
-            continue
-        if outcome.status is RunStatus.FINISHED:
-            finished.add(outcome.run.id)
-        yield outcome
+        for outcome in pool.wait() if running else ():
+            running.remove(outcome.run.id)
+            if outcome.status is RunStatus.WAITING:  # another study has just started it
+                todo.append(outcome.run)
+                continue
+            if outcome.status is RunStatus.FINISHED:
+                finished.add(outcome.run.id)
+            yield outcome
 
 
 def recorded_failures(planned: Sequence[PlannedRun], out: Path) -> dict[str, RunOutcome]:
     """The runs that failed or were blocked when the study was last run, and those that diverged, by run id."""
     return _failures(read_failures(out), planned)
+
+
+def failed_scorings(out: Path, ids: Iterable[str]) -> list[dict[str, str]]:
+    """The records of failed scorings of the runs with these ids."""
+    recorded = read_failures(out)
+    keys = dict.fromkeys(f"{id_}{SUFFIX}" for id_ in ids)
+    return [recorded[key] for key in keys if key in recorded]
 
 
 def read_failures(out: Path) -> dict[str, dict[str, str]]:
@@ -165,7 +203,7 @@ def _is_record(value: Mapping[str, Any]) -> bool:
     return isinstance(value.get("error"), str) and value.get("status", RunStatus.FAILED) in recorded
 
 
-def record(recorded: dict[str, dict[str, str]], outcome: RunOutcome, out: Path) -> None:
+def _record(recorded: dict[str, dict[str, str]], outcome: RunOutcome, out: Path) -> None:
     """Record a failure, or remove the record of a run that has finished or diverged. The latter's folder records it."""
     before = recorded.pop(outcome.run.id, None)
     after = None
@@ -174,10 +212,10 @@ def record(recorded: dict[str, dict[str, str]], outcome: RunOutcome, out: Path) 
         after["traceback"] = outcome.traceback
         recorded[outcome.run.id] = after
     if after != before:
-        write_failures(recorded, out)
+        _write_failures(recorded, out)
 
 
-def write_failures(recorded: Mapping[str, Mapping[str, str]], out: Path) -> None:
+def _write_failures(recorded: Mapping[str, Mapping[str, str]], out: Path) -> None:
     """Write failures.json, if possible: if the disk is full, the runs report it."""
     with contextlib.suppress(OSError):
         write_json(out / FAILURES, recorded)

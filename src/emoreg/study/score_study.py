@@ -17,7 +17,7 @@ from emoreg.study.kept_data import at_places, find_data, refuse_changed
 from emoreg.study.read_study import FILE, TABLE
 from emoreg.study.results_table import write_results
 from emoreg.study.run_study import StudyOnDisk, make_pool, open_study, require_own_process, write_study
-from emoreg.study.score_runs import score_runs
+from emoreg.study.scheduler import score_runs
 from emoreg.study.scorings import check_scorable, left_to_score
 from emoreg.suites.options import Suite
 
