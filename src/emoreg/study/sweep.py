@@ -19,10 +19,10 @@ from emoreg.config.recipe import TrainRecipe
 from emoreg.config.training import Precision
 from emoreg.errors import UserError, nearest
 from emoreg.runs.inputs import changes
-from emoreg.runtime.lock import hold
+from emoreg.runtime.lock import hold_new
 from emoreg.runtime.main_module import require_guard
 from emoreg.runtime.progress import Progress
-from emoreg.runtime.safe_io import make_folder, write_atomically, writing
+from emoreg.runtime.safe_io import write_atomically, writing
 from emoreg.stages.inputs import inputs_of
 from emoreg.study.columns import RunStatus
 from emoreg.study.machine import Machine, resolved
@@ -101,8 +101,7 @@ def run_sweep(
     require_guard()
     require_own_process("a sweep")
     progress = progress or Progress(details=False)
-    make_folder(out, "sweep's folder")
-    with hold(out), contextlib.closing(make_pool(jobs, progress, ray, isolated=True)) as pool:
+    with hold_new(out, "sweep's folder"), contextlib.closing(make_pool(jobs, progress, ray, isolated=True)) as pool:
         here = pool.machine()
         machine = _started_on(sweep, out, here)
         if machine != here:
