@@ -131,14 +131,15 @@ def _is_more(name: str, kind: pa.DataType) -> bool:
 def _packed(table: pa.Table, names: Iterable[str], prefix: str) -> pa.Array:
     """A JSON object per row, of the columns' names without the prefix; null for a row without any values."""
     columns = {name.removeprefix(prefix): table.column(name).to_pylist() for name in names}
-    rows = [{key: _nan_to_none(values[row]) for key, values in columns.items()} for row in range(len(table))]
+    rows = [{key: without_nan(values[row]) for key, values in columns.items()} for row in range(len(table))]
     present = [{key: value for key, value in row.items() if value is not None} for row in rows]
     return pa.array([json.dumps(row) if row else None for row in present], TEXT)
 
 
-def _nan_to_none(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """The inverse of `with_nan`: null for each NaN, also in lists of lists."""
     if isinstance(value, list):
-        return [_nan_to_none(part) for part in value]
+        return [without_nan(part) for part in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 

@@ -135,16 +135,9 @@ def _auto_settings(study: Study) -> set[str]:
 
 
 def _what_changed(lost: pd.DataFrame, new: Sequence[PlannedRun], out: Path) -> tuple[str, set[str]]:
-    """Explain why runs are no longer planned, and name the settings that changed.
+    """Explain why `lost` runs are no longer planned, by those that are `new`.
 
-    Args:
-        lost: runs that were planned and are not.
-        new: runs that are planned and were not.
-        out: the study's folder.
-
-    Returns:
-        Reasons: settings that differ, or that runs are left out. The names of these settings; none if runs are left
-        out too.
+    Also return the names of the settings that differ; none if runs are left out too.
     """
     new_rows = by_arm_and_seed(run_columns(run, out) for run in new)
     changed, moved, left_out = list[str](), list[str](), list[str]()

@@ -8,7 +8,6 @@ import functools
 from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.recipe import PretrainRecipe, Recipe, TrainRecipe
 from emoreg.config.schema import BackboneSettings, EncoderSettings, TargetSettings
-from emoreg.config.training import TrainingSettings
 from emoreg.models.weight_source import with_sources
 from emoreg.study.machine import resolved
 
@@ -42,7 +41,13 @@ def kind_of(recipe: Recipe) -> TrainRecipe:
         regulation=regulation,
         augment=recipe.augment,
         optimizer=_optimizer(recipe.optimizer),
-        training=_training(recipe.training),
+        training=dataclasses.replace(
+            recipe.training,
+            epochs=1,
+            memory_limit_gib=default.training.memory_limit_gib,
+            devices=default.training.devices,
+            trackers=default.training.trackers,
+        ),
     )
 
 
@@ -93,18 +98,4 @@ def _optimizer(settings: OptimizerSettings) -> OptimizerSettings:
         layer_decay=settings.layer_decay,
         clip_norm=None if settings.clip_norm is None else 1.0,
         ema=None if settings.ema is None else 0.999,
-    )
-
-
-def _training(settings: TrainingSettings) -> TrainingSettings:
-    return TrainingSettings(
-        epochs=1,
-        batch_size=settings.batch_size,
-        accumulate=settings.accumulate,
-        device=settings.device,
-        precision=settings.precision,
-        compile=settings.compile,
-        cuda_graphs=settings.cuda_graphs,
-        initial_scale=settings.initial_scale,
-        deterministic=settings.deterministic,
     )

@@ -51,9 +51,7 @@ def with_data(study: Study, kept: Study | None) -> Study:
 
 
 def with_machine(study: Study, kept: Study | None, here: Machine) -> Study:
-    """Set what `auto` stands for in a study that needs it, also in the values of its file.
-
-    That is what it was when the study's folder was started.
+    """Set what `auto` stands for in a study that needs it: what it was when the study's folder was started.
 
     Otherwise some runs would have one precision, and the rest another. On a device of another kind the study has
     different runs, and the folder's machine is not used.

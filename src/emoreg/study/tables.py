@@ -20,6 +20,7 @@ from emoreg.runs.catalogue import is_missing
 from emoreg.runtime.progress import about, figure, in_words
 from emoreg.runtime.terminal import Table
 from emoreg.study.arms import LABELS, REGULATED
+from emoreg.study.conform import without_nan
 from emoreg.study.costs import Costs
 from emoreg.study.definition import Study
 from emoreg.study.plan import PlannedRun, left_out
@@ -158,16 +159,14 @@ def _why_untimed(untimed: Sequence[PlannedRun]) -> str:
     return "as the number of their images is not known"
 
 
-def _budgets(planned: Sequence[PlannedRun]) -> dict[str, list[str]]:
+def _budgets(planned: Sequence[PlannedRun]) -> dict[str, dict[str, None]]:
     """The arms and variants of each gradient budget, by its description."""
-    budgets: dict[str, list[str]] = {}
+    budgets: dict[str, dict[str, None]] = {}
     for run in planned:
         if run.mode is None or not isinstance(run.recipe, TrainRecipe) or not run.recipe.has_two_responses:
             continue
         arm = LABELS[run.mode] + (f" ({run.variant})" if run.variant else "")
-        arms = budgets.setdefault(describe_budget(run.recipe), [])
-        if arm not in arms:
-            arms.append(arm)
+        budgets.setdefault(describe_budget(run.recipe), {})[arm] = None
     return budgets
 
 
@@ -188,10 +187,9 @@ def rows_text(table: pd.DataFrame, style: Literal["csv", "json", "markdown"]) ->
 
 def _as_json(value: Any) -> Any:
     """Convert a list to JSON, with null for NaN; keep any other value."""
-    if not isinstance(value, list | np.ndarray):
-        return value
-    parts = value.tolist() if isinstance(value, np.ndarray) else value
-    return json.dumps([None if is_missing(part) else part for part in parts])
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    return json.dumps(without_nan(value)) if isinstance(value, list) else value
 
 
 def rows_table(table: pd.DataFrame) -> Table:
