@@ -349,7 +349,7 @@ def test_yes_and_no_are_yamls_booleans(word: str, value: bool, recipe_file: Path
         ("target: {root: no}", r":1: target.root: must be text, not False; write it in quotes, as 'no'"),
         ("target: {root: ' '}", r":1: target.root: must be text, not empty; leave it out for its default"),
         ("target: {classes: [1, 2]}", r":1: target.classes\[0\]: must be text, not 1; write it in quotes, as '1'"),
-        ("target: {classes: cat}", r":1: target.classes: must be a list, not 'cat'; write \[cat\]"),
+        ("target: {classes: cat}", r":1: target.classes: must be a list, not 'cat'; write \['cat'\]"),
         ("seed: 2024-02-03", r":1: seed: must be a whole number, not '2024-02-03'; use only the digits 0 to 9.*"),
         ("optimizer:\n  lr: 0,1", r":2: optimizer.lr: must be a number, not '0,1'; use .* with a decimal point.*"),
         ("target: {limit: none}", r":1: target.limit: must be a whole number, not 'none'"),

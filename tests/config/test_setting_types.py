@@ -73,7 +73,7 @@ def test_python_values_are_converted_to_the_types_of_a_recipe() -> None:
         (lambda: Training(seed="3"), "seed: must be a whole number, not '3'"),
         (lambda: Training(target={"name": "digits"}), "target: must be of TargetSettings, not {"),
         (lambda: Training(target=StimuliSettings()), "target: must be of TargetSettings, not a StimuliSettings"),
-        (lambda: Target(classes="cat"), r"classes: must be a tuple, not 'cat'; write \('cat',\)"),
+        (lambda: Target(classes="cat"), r"classes: must be a list, not 'cat'; write \['cat'\]"),
         (lambda: Target(name=3), "name: must be text, not 3; write it in quotes"),
         (lambda: Regulation(lam=None), "lam: must be a number, not null"),
         (lambda: Optimizer(name="adam"), r"name: .* not 'adam' \(did you mean 'adamw'\?\)"),

@@ -10,14 +10,14 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
 from emoreg.config.recipe import EDITION, PretrainRecipe, Recipe, TrainRecipe, defaults, resolved
-from emoreg.config.setting_types import dataclass_of, element_of, option_for, options_of, path_of, plain_value, shown
+from emoreg.config.setting_types import dataclass_of, element_of, options_of, path_of, shown, typed_value
 from emoreg.config.strict_yaml import NULLS, parse_yaml, read_yaml
-from emoreg.errors import SettingError, UserError, nearest, shortened
+from emoreg.errors import SettingError, UserError, nearest
 
 R = TypeVar("R", bound=PretrainRecipe | TrainRecipe)
 
@@ -76,7 +76,12 @@ def read_recipe(
     for key in flat:
         if key not in known:
             raise SettingError(str(key), f"unknown setting{_nearest_key(key, kind)}")
-    values, lines = ({}, {}) if path is None else read_values(kind, path_of(path, "path"))
+    values: dict[str, Any] = {}
+    lines: dict[str, int] = {}
+    if path is not None:
+        file = path_of(path, "path")
+        written, lines = read_yaml(file)
+        values = typed_values(kind, written, lines, file)
     for key, value in sorted(flat.items(), key=lambda item: "[]" in item[0]):  # a list before its elements
         put_setting(values, key, value)
     edition = values.setdefault("edition", 1 if is_stored else EDITION)
@@ -203,17 +208,6 @@ def put_setting(values: dict[str, Any], key: str, value: Any) -> None:
         put_setting(values[section], rest, value)
 
 
-def read_values(kind: type, path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """Read a file of settings of `kind` as nested values and the line of every key.
-
-    Raises:
-        UserError: unreadable file.
-        SettingError: not YAML, unknown key or wrong type; names file, line and key.
-    """
-    values, lines = read_yaml(path)
-    return typed_values(kind, values, lines, path), lines
-
-
 def typed_values(kind: type, values: Any, lines: Mapping[str, int], path: Path) -> dict[str, Any]:
     """Convert the values that `read_yaml` returns, None for an empty file, to the keys and types of `kind`.
 
@@ -280,22 +274,15 @@ def _section(kind: type, values: Any, place: str, root: type) -> dict[str, Any]:
 
 def _typed(annotation: Any, value: Any, key: str, root: type) -> Any:
     """Return the value converted to the annotated type, with sections as mappings and tuples as lists."""
-    options = options_of(annotation)
-    if value is None and NoneType in options:
-        return None
-    if (section := dataclass_of(annotation)) is not None:
+    section, element = dataclass_of(annotation), dataclass_of(element_of(annotation))
+    if section is not None and not (value is None and NoneType in options_of(annotation)):
         return _section(section, value, key, root)
-    option = option_for(options, value)
-    if get_origin(option) is Mapping:
-        return {name: _typed(get_args(option)[1], inner, f"{key}.{name}", root) for name, inner in value.items()}
-    if (element := element_of(option)) is None:
-        return plain_value(option, value, key)
-    if isinstance(value, list | tuple):
-        return [_typed(element, inner, f"{key}[{index}]", root) for index, inner in enumerate(value)]
-    if dataclass_of(element):
+    if element is None:
+        converted = typed_value(annotation, value, key)
+        return list(converted) if isinstance(converted, tuple) else converted
+    if not isinstance(value, list | tuple):
         raise SettingError(key, f"must be a list of mappings, each starting with '- ', not {shown(value)}")
-    hint = f"; write [{shortened(str(value))}]" if isinstance(value, str | int) else ""
-    raise SettingError(key, f"must be a list, not {shown(value)}{hint}")
+    return [_section(element, inner, f"{key}[{index}]", root) for index, inner in enumerate(value)]
 
 
 def _walk(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -72,28 +72,23 @@ def typed_value(annotation: Any, value: Any, key: str) -> Any:
         if not isinstance(value, section):
             raise SettingError(key, f"must be of {section.__name__}, not {_described(value)}")
         return value
-    option = option_for(options, value)
-    if get_origin(option) is tuple:
-        return _elements(get_args(option)[0], value, key)
+    option = _option_for(options, value)
     if get_origin(option) is Mapping:
         return {name: typed_value(get_args(option)[1], inner, f"{key}.{name}") for name, inner in value.items()}
-    return plain_value(option, value, key)
+    if get_origin(option) is tuple:
+        if not isinstance(value, list | tuple):
+            hint = f"; write [{shown(value)}]" if isinstance(value, str | int) else ""
+            raise SettingError(key, f"must be a list, not {_described(value)}{hint}")
+        return tuple(typed_value(get_args(option)[0], inner, f"{key}[{index}]") for index, inner in enumerate(value))
+    return _text(value, key) if option is str else _scalar(option, value, key)
 
 
-def option_for(options: tuple[Any, ...], value: Any) -> Any:
+def _option_for(options: tuple[Any, ...], value: Any) -> Any:
     """Return the type among `options` that is meant by a mapping or list; the first for any other value."""
-    if isinstance(value, Mapping):
-        return next((option for option in options if get_origin(option) is Mapping), options[0])
-    if isinstance(value, list | tuple):
-        return next((option for option in options if get_origin(option) is tuple), options[0])
+    for kind, given in ((Mapping, Mapping), (tuple, list | tuple)):
+        if isinstance(value, given):
+            return next((option for option in options if get_origin(option) is kind), options[0])
     return options[0]
-
-
-def _elements(annotation: Any, value: Any, key: str) -> tuple[Any, ...]:
-    if not isinstance(value, list | tuple):
-        hint = f"; write ({shown(value)},)" if isinstance(value, str | int) else ""
-        raise SettingError(key, f"must be a tuple, not {_described(value)}{hint}")
-    return tuple(typed_value(annotation, inner, f"{key}[{index}]") for index, inner in enumerate(value))
 
 
 def path_of(value: Any, key: str) -> Path:
@@ -112,11 +107,6 @@ def expand_paths(settings: Any, *names: str) -> None:
         value = getattr(settings, name)
         if value is not None and value.startswith("~"):
             object.__setattr__(settings, name, str(path_of(value, name)))
-
-
-def plain_value(wanted: Any, value: Any, key: str) -> Any:
-    """Convert text, a number, a boolean or a word to the wanted type; raise SettingError for anything else."""
-    return _text(value, key) if wanted is str else _scalar(wanted, value, key)
 
 
 def _text(value: Any, key: str) -> str:
@@ -139,10 +129,8 @@ def _text(value: Any, key: str) -> str:
 def _scalar(wanted: Any, value: Any, key: str) -> Any:
     if get_origin(wanted) is Literal:
         return _word(get_args(wanted), value, key)
-    if wanted in (int, float):
-        value = _python_number(value)
-    if wanted is float and isinstance(value, int | str) and not isinstance(value, bool):
-        value = _as_float(value)
+    if wanted is not bool:
+        value = _as_number(wanted, value)
     expected = _TYPES[wanted]
     if type(value) is wanted:
         if wanted is not int or abs(value) <= MAX_INTEGER:
@@ -169,13 +157,22 @@ def _word(words: tuple[str, ...], value: Any, key: str) -> str:
     raise SettingError(key, f"must be one of {', '.join(words)}, not {_described(value)}{hint}")
 
 
-def _python_number(value: Any) -> Any:
-    """Convert a NumPy number to Python's; return anything else as it is."""
-    if isinstance(value, bool):
+def _as_number(wanted: Any, value: Any) -> Any:
+    """Convert a number, also NumPy's, to Python's int or float, and text to float (YAML 1.1 reads 1e-3 as text).
+
+    Anything else is returned as it is, and so is an integer that is too large for a float.
+    """
+    if isinstance(value, str) and wanted is float:
+        number = decimal_number(value)
+        return value if number is None else number
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return value
-    if isinstance(value, numbers.Integral):
+    if isinstance(value, numbers.Integral) and wanted is int:
         return int(value)
-    return float(value) if isinstance(value, numbers.Real) else value
+    try:
+        return float(value)
+    except OverflowError:
+        return value
 
 
 def shown(value: Any) -> str:
@@ -200,15 +197,6 @@ def _is_path_text(text: str) -> bool:
         return b"\0" not in text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return False
-
-
-def _as_float(value: int | str) -> float | int | str:
-    """Convert to float, text too (YAML 1.1 reads 1e-3 as text); return the value itself if that is impossible."""
-    try:
-        number = decimal_number(value) if isinstance(value, str) else float(value)
-    except OverflowError:
-        return value
-    return value if number is None else number
 
 
 def dataclass_of(annotation: Any) -> type | None:
