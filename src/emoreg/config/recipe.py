@@ -20,6 +20,7 @@ from emoreg.config.schema import (
     LEARNED,
     RELATIVES,
     SINGLE,
+    SMALL_IMAGES,
     BackboneSettings,
     EncoderSettings,
     Pretext,
@@ -148,7 +149,7 @@ class TrainRecipe:
             reason = "must be positive if loss.non_emotional and loss.emotional are 0: nothing would be trained"
             raise SettingError("loss.regulated", reason)
         if self.edition > 1:
-            self._check_second_edition(self.loss_weights)
+            self._check_second_edition()
 
     def _check_single_response(self) -> None:
         mode, weights = self.regulation.mode, self.loss_weights
@@ -177,8 +178,8 @@ class TrainRecipe:
             reason = f"must be 0 with target.labels {labels}, not {self.loss.label_smoothing:g}: values have no others"
             raise SettingError("loss.label_smoothing", reason)
 
-    def _check_second_edition(self, weights: LossWeights) -> None:
-        mode, lam = self.regulation.mode, self.regulation.lam
+    def _check_second_edition(self) -> None:
+        mode, lam, weights = self.regulation.mode, self.regulation.lam, self.loss_weights
         if mode == "fixed" and lam in (0, 1):
             reason = f"must lie strictly between 0 and 1, not {lam}: for one branch alone set regulation.mode "
             raise SettingError("regulation.lam", reason + ("none" if lam == 0 else "transfer"))
@@ -289,6 +290,9 @@ LATER: dict[type, dict[str, Any]] = {
     },
 }
 
+# All settings that the first edition lacked, by class, with the value that stands for its behaviour.
+NOT_IN_FIRST = {kind: ADDED.get(kind, {}) | LATER.get(kind, {}) for kind in ADDED | LATER}
+
 
 def defaults(kind: type, edition: int = EDITION) -> Any:
     """Return the default recipe of an edition."""
@@ -309,25 +313,16 @@ def _check_edition(recipe: PretrainRecipe | TrainRecipe) -> None:
         if isinstance(recipe, TrainRecipe) and recipe.regulation.mode in RELATIVES:
             mode = recipe.regulation.mode
             raise SettingError("regulation.mode", f"must not be {mode} in edition 1, which had none of the relatives")
-        _use_first_stem(recipe)
+        for name, section in _stems(recipe, SMALL_IMAGES).items():  # auto was cifar, for images of any size
+            object.__setattr__(recipe, name, section)
         for key, value, first in added(recipe):
             if value != first:
                 raise SettingError(key, f"must be {first} in edition 1, which had no other, not {value}")
 
 
-def _use_first_stem(recipe: PretrainRecipe | TrainRecipe) -> None:
-    """Resolve `stem: auto` as the first edition did: cifar, for images of any size."""
-    if recipe.backbone.stem == "auto":
-        object.__setattr__(recipe, "backbone", replace(recipe.backbone, stem="cifar"))
-    if isinstance(recipe, TrainRecipe):
-        backbone = recipe.encoder.backbone
-        if backbone is not None and backbone.stem == "auto":
-            object.__setattr__(recipe, "encoder", replace(recipe.encoder, backbone=replace(backbone, stem="cifar")))
-
-
 def added(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Yield key, value, and the value for edition 1's behaviour of every setting that edition 1 lacked."""
-    for name, first in (ADDED.get(type(settings), {}) | LATER.get(type(settings), {})).items():
+    for name, first in NOT_IN_FIRST.get(type(settings), {}).items():
         yield f"{prefix}{name}", getattr(settings, name), first
     for item in fields(settings):
         value = getattr(settings, item.name)
@@ -339,13 +334,19 @@ def added(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
 
 def with_stems(recipe: AnyRecipe) -> AnyRecipe:
     """Return the recipe with every `stem: auto` resolved for the image size of its stage."""
-    sets: list[StimuliSettings | TargetSettings] = [*recipe.sections.values()]
-    size = sets[0].image_size
     # `replace` checks a recipe anew, which takes most of the time in which studies compute the ids of their runs.
-    encoder = recipe.encoder.backbone if isinstance(recipe, TrainRecipe) else None
-    if isinstance(recipe, TrainRecipe) and encoder is not None and encoder.stem == "auto":
-        recipe = replace(recipe, encoder=replace(recipe.encoder, backbone=encoder.for_images(size)))
-    return replace(recipe, backbone=recipe.backbone.for_images(size)) if recipe.backbone.stem == "auto" else recipe
+    sections = _stems(recipe, next(iter(recipe.sections.values())).image_size)
+    return replace(recipe, **sections) if sections else recipe
+
+
+def _stems(recipe: Recipe, image_size: int) -> dict[str, Any]:
+    """Return the sections of the recipe that have a `stem: auto`, resolved for images of this size."""
+    sections: dict[str, Any] = {}
+    if recipe.backbone.stem == "auto":
+        sections["backbone"] = recipe.backbone.for_images(image_size)
+    if isinstance(recipe, TrainRecipe) and (encoder := recipe.encoder.backbone) and encoder.stem == "auto":
+        sections["encoder"] = replace(recipe.encoder, backbone=encoder.for_images(image_size))
+    return sections
 
 
 def identity(recipe: Recipe, contents: Mapping[str, Contents] | None = None) -> dict[str, Any]:
@@ -373,25 +374,23 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
 
 
 def _resolved(recipe: Recipe, unused: Mapping[type, Mapping[str, Any]]) -> dict[str, Any]:
-    content: dict[str, Any] = _plain(with_stems(recipe), recipe.edition, unused)
+    content: dict[str, Any] = _plain(with_stems(recipe), NOT_IN_FIRST if recipe.edition == 1 else unused)
     content["training"] = {key: value for key, value in content["training"].items() if key not in EXECUTION_ONLY}
     if isinstance(recipe, TrainRecipe) and recipe.edition > 1:
         content["loss"] |= recipe.loss_weights._asdict()
     return content
 
 
-def _plain(settings: Any, edition: int, unused: Mapping[type, Mapping[str, Any]]) -> Any:
-    """Return the settings of an edition as nested dictionaries, without those at their value in `unused`."""
+def _plain(settings: Any, unused: Mapping[type, Mapping[str, Any]]) -> Any:
+    """Return settings as nested dictionaries, without those at their value in `unused`."""
     if isinstance(settings, tuple):
-        return tuple(_plain(part, edition, unused) for part in settings)
+        return tuple(_plain(part, unused) for part in settings)
     if not is_dataclass(settings):
         return settings
-    kind = type(settings)
-    missing = ADDED.get(kind, {}) | LATER.get(kind, {}) if edition == 1 else {}
-    without = unused.get(kind, {})
+    without = unused.get(type(settings), {})
     values = {item.name: getattr(settings, item.name) for item in fields(settings)}
     return {
-        name: _plain(value, edition, unused)
+        name: _plain(value, unused)
         for name, value in values.items()
-        if name not in missing and not (name in without and value == without[name])
+        if not (name in without and value == without[name])
     }
