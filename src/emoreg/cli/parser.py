@@ -74,10 +74,7 @@ def find(group: Group, prog: str, arguments: Sequence[str]) -> tuple[Command | G
 
 
 def run(command: Command, prog: str, arguments: Sequence[str]) -> int:
-    """Parse the arguments of a command and call it.
-
-    Returns:
-        The exit code.
+    """Parse the arguments of a command, call it, and return the exit code.
 
     Raises:
         UserError: missing, unknown or malformed arguments; names the closest match for an unknown option.
@@ -95,7 +92,8 @@ def run(command: Command, prog: str, arguments: Sequence[str]) -> int:
         (kind, *_), mark = _kinds(hints[name])
         if isinstance(mark, SettingsOf):
             rest = name
-            _add_settings(parser, name, mark.recipe)
+            parser.usage = f"{parser.format_usage().partition(': ')[2].rstrip()} [--SETTING VALUE ...]"
+            _add_section(parser, name, mark.recipe)
         elif dataclasses.is_dataclass(kind):
             classes[name] = kind
             _add_fields(parser, kind)
@@ -244,23 +242,16 @@ def _add_fields(parser: Parser, settings: Any) -> None:
         _add(parser, field.name, hints[field.name], field.default, texts[field.name], is_option=True)
 
 
-def _add_settings(parser: Parser, dest: str, recipe: Any) -> None:
+def _add_section(parser: Parser, dest: str, section: Any, prefix: str = "", defaults: Any = None) -> None:
     """Add an option for each setting of a recipe, such as --training.epochs; `dest` gets the words of all of them."""
-    usage = parser.format_usage().partition(": ")[2].rstrip()
-    _add_section(parser, dest, recipe, "", None)
-    parser.usage = f"{usage} [--SETTING VALUE ...]"
-
-
-def _add_section(parser: Parser, dest: str, section: Any, prefix: str, defaults: Any) -> None:
     group = parser.add_argument_group(f"{prefix.rstrip('.')}: {_summary(section)}" if prefix else _summary(section))
     texts, hints = _field_texts(section), get_type_hints(section)
     defaults = section() if defaults is None else defaults
-    sections = []
     for field in dataclasses.fields(section):
         key, default = f"{prefix}{field.name}", getattr(defaults, field.name)
         (kind, *_), _ = _kinds(hints[field.name])
         if dataclasses.is_dataclass(kind):
-            sections.append((kind, f"{key}.", default))
+            _add_section(parser, dest, kind, f"{key}.", default)
         if dataclasses.is_dataclass(kind) and default is not None:
             text = f"settings of {key} as a YAML mapping"
         else:
@@ -274,8 +265,6 @@ def _add_section(parser: Parser, dest: str, section: Any, prefix: str, defaults:
             metavar=choices or METAVARS.get(kind, "VALUE"),
             help=text,
         )
-    for inner in sections:
-        _add_section(parser, dest, *inner)
 
 
 def _kinds(hint: Any) -> tuple[list[Any], Any]:
