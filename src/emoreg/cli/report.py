@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 StudyOrTable = Annotated[Path, Shown("STUDY", "a study's folder, its YAML file, or a table of results")]
 RunsFolder = Annotated[Path, Shown("DIR", "folder of the run folders, for studies that share runs. Default: OUT/runs")]
+Condition = Annotated[str, Shown("CONDITION")]
+ColumnNames = Annotated[str, Shown("NAMES")]
+Format = Literal["table", "csv", "json", "markdown"]
 TABLES = (".parquet", ".csv")
 COLUMNS = (  # printed by default
     *("target", "backbone", "mode", "experience", "variant", "stimuli", "seed", "status"),
@@ -99,9 +102,9 @@ def results(
     *,
     merge: File | None = None,
     runs: RunsFolder | None = None,
-    where: Annotated[str, Shown("CONDITION")] | None = None,
-    columns: Annotated[str, Shown("NAMES")] | None = None,
-    format: Literal["table", "csv", "json", "markdown"] = "table",
+    where: Condition | None = None,
+    columns: ColumnNames | None = None,
+    format: Format = "table",
 ) -> None:
     """Print, filter, join and export the current tables of runs of studies.
 
@@ -127,11 +130,9 @@ def results(
             if is_given:
                 raise UserError(f"--merge writes whole tables; leave out --{option}")
 
-    from emoreg.runtime.terminal import show
     from emoreg.study.columns import each_once
     from emoreg.study.elsewhere import merged
-    from emoreg.study.results_table import select, write_results
-    from emoreg.study.tables import rows_table, rows_text
+    from emoreg.study.results_table import write_results
 
     if runs is not None and len(studies) > 1:
         raise UserError("--runs is for one study; give the folders of several")
@@ -140,15 +141,29 @@ def results(
     if merge is not None:
         write_results(merge, table)
         print(f"{merge}: {len(each_once(table))} runs of {len(tables)} tables")
-        return
+    else:
+        print_rows(table, where, columns, format, _default_columns)
+
+
+def print_rows(
+    table: pd.DataFrame,
+    where: str | None,
+    columns: str | None,
+    format: Format,
+    by_default: Callable[[pd.DataFrame], pd.DataFrame],
+) -> None:
+    """Print the rows of a table that meet a condition: the named columns, or the part that `by_default` returns."""
+    from emoreg.runtime.terminal import show
+    from emoreg.study.results_table import select
+    from emoreg.study.tables import rows_table, rows_text
+
+    rows = select(table, where, None if columns is None or columns == "all" else columns.split(","))
     if columns is None:
-        table = _default_columns(select(table, where, None))
-    else:
-        table = select(table, where, list(table.columns) if columns == "all" else columns.split(","))
+        rows = by_default(rows)
     if format == "table":
-        show(rows_table(table))
+        show(rows_table(rows))
     else:
-        print(rows_text(table, format), end="")
+        print(rows_text(rows, format), end="")
 
 
 def _default_columns(table: pd.DataFrame) -> pd.DataFrame:

@@ -6,11 +6,15 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from emoreg.cli.parser import Group, Shown
+from emoreg.cli.report import ColumnNames, Condition, Format, print_rows
 from emoreg.config.outcomes import TEST, VALIDATION
 from emoreg.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RunFolders = Annotated[Sequence[Path], Shown("RUN", "run folders")]
 SHOWN = ("run", "stage", "status", "mode", "data", "backbone", "seed", "epochs", *VALIDATION, "train_loss")
@@ -20,10 +24,10 @@ SCORES = ("status", "epochs", *VALIDATION, "train_loss", "seconds")
 def list_runs(
     folders: Annotated[Sequence[Path], Shown("DIR", "run folders, or folders that contain some. Default: runs")] = (),
     *,
-    where: Annotated[str, Shown("CONDITION")] | None = None,
-    columns: Annotated[str, Shown("NAMES")] | None = None,
+    where: Condition | None = None,
+    columns: ColumnNames | None = None,
     test: bool = False,
-    format: Literal["table", "csv", "json", "markdown"] = "table",
+    format: Format = "table",
 ) -> None:
     """List the runs in folders and their subfolders, with status and scores.
 
@@ -43,23 +47,14 @@ def list_runs(
     """
     from emoreg.runs.catalogue import catalogue, damage, find_runs
     from emoreg.runtime.streams import print_line
-    from emoreg.runtime.terminal import show
-    from emoreg.study.results_table import select
-    from emoreg.study.tables import rows_table, rows_text
+
+    def by_default(rows: pd.DataFrame) -> pd.DataFrame:
+        names = (*SHOWN, *TEST) if test else SHOWN
+        return rows[[name for name in names if name in ("run", "status") or rows[name].notna().any()]]
 
     table = catalogue(find_runs(folders or [Path("runs")]))
-    damaged = damage(table)
-    if columns is None:
-        table = select(table, where, None)
-        wanted = (*SHOWN, *TEST) if test else SHOWN
-        table = table[[name for name in wanted if name in ("run", "status") or table[name].notna().any()]]
-    else:
-        table = select(table, where, list(table.columns) if columns == "all" else columns.split(","))
-    if format == "table":
-        show(rows_table(table))
-    else:
-        print(rows_text(table, format), end="")
-    for line in damaged:
+    print_rows(table, where, columns, format, by_default)
+    for line in damage(table):
         print_line(f"emoreg: damaged: {line}")
 
 
