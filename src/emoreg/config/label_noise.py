@@ -16,14 +16,7 @@ HUMAN_LABELS: Mapping[LabelNoise, str] = {  # the published label sets (Wei et a
 
 
 def check_label_noise(noise: LabelNoise, share: float | None, name: str, classes: tuple[str, ...] | None) -> None:
-    """Raise SettingError for contradictory label-noise settings.
-
-    Args:
-        noise: kind of label noise.
-        share: share of wrong labels, in (0, 1); for drawn noise only.
-        name: name of the target.
-        classes: classes of the target that are kept; None for all.
-    """
+    """Raise SettingError for contradictory settings of a target: its label_noise, noise_share, name and classes."""
     if share is not None and not 0 < share < 1:
         raise SettingError("noise_share", f"must lie between 0 and 1, or be null, not {share}")
     image_set = HUMAN_LABELS.get(noise)

@@ -44,21 +44,6 @@ Task = Literal["classification", "multilabel", "regression"]  # one class of K, 
 LABELS_OF: Mapping[Task, TargetLabels] = {"multilabel": "multilabel", "regression": "dimensions"}
 
 
-def check_regulation(mode: Mode, lam: float, granularity: Granularity, mix: Mixing = "logits") -> None:
-    """Raise SettingError for a λ outside [0, 1] and for contradictory settings; see `RegulationSettings`."""
-    if not 0 <= lam <= 1:
-        raise SettingError("lam", f"λ must lie in [0, 1], not {lam}")
-    if mode == "learned" and lam in (0, 1):
-        reason = f"must lie strictly between 0 and 1 in mode learned, not {lam}: it is the start of λ = σ(ρ)"
-        raise SettingError("lam", reason)
-    if granularity != "scalar" and mode not in LEARNED:
-        reason = f"must be scalar in mode {mode}, not {granularity}: only learned modes have a λ per class or sample"
-        raise SettingError("granularity", reason)
-    if granularity == "per_class" and mix == "features":
-        reason = "must be scalar or per_sample with mix features, not per_class: features have no classes yet"
-        raise SettingError("granularity", reason)
-
-
 @dataclass(frozen=True)
 class StimuliSettings:
     """The affective images of stage 1."""
@@ -379,11 +364,24 @@ class RegulationSettings:
 
     def __post_init__(self) -> None:
         settle(self)
-        check_regulation(self.mode, self.lam, self.granularity, self.mix)
+        mode, lam, granularity = self.mode, self.lam, self.granularity
+        if not 0 <= lam <= 1:
+            raise SettingError("lam", f"λ must lie in [0, 1], not {lam}")
+        if mode == "learned" and lam in (0, 1):
+            reason = f"must lie strictly between 0 and 1 in mode learned, not {lam}: it is the start of λ = σ(ρ)"
+            raise SettingError("lam", reason)
+        if granularity != "scalar" and mode not in LEARNED:
+            reason = (
+                f"must be scalar in mode {mode}, not {granularity}: only learned modes have a λ per class or sample"
+            )
+            raise SettingError("granularity", reason)
+        if granularity == "per_class" and self.mix == "features":
+            reason = "must be scalar or per_sample with mix features, not per_class: features have no classes yet"
+            raise SettingError("granularity", reason)
         check_not_negative(self, "lr_factor")
         check_share(self, "warmup")
         for name in ("lam", "lr_factor", "warmup"):
             value = getattr(self, name)
-            if self.mode in RELATIVES and value != getattr(type(self), name):
-                reason = f"must be left out in mode {self.mode}, not {value}: it has no second response to balance"
+            if mode in RELATIVES and value != getattr(type(self), name):
+                reason = f"must be left out in mode {mode}, not {value}: it has no second response to balance"
                 raise SettingError(name, reason)
