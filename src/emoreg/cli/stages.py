@@ -171,11 +171,7 @@ def _read(kind: type[R], file: Path, settings: Sequence[str], smoke: bool, print
 
 
 def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: Progress) -> int:
-    """Print what training would do in the run folder, what it lacks, and its expected duration.
-
-    Returns:
-        The exit code: 2 if training would refuse to start, else 0.
-    """
+    """Do what the help of --dry-run says, and return the exit code."""
     from emoreg.runs.run import Run
     from emoreg.runtime.terminal import show
     from emoreg.stages.pretrain import experience_run

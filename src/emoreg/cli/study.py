@@ -96,20 +96,14 @@ def study(
 
 
 def print_outcome(study: Study, table: pd.DataFrame, out: Path) -> int:
-    """Write and print the report of a finished study, and list failed runs; return the exit code, 1 if any failed.
-
-    Raises:
-        UserError: the report cannot be written; failed runs are listed nevertheless.
-    """
+    """Write and print the report of a finished study, and list failed runs; return the exit code, 1 if any failed."""
     from emoreg.study.plan import left_out
-    from emoreg.study.scheduler import failed_scorings
 
-    scorings = failed_scorings(out, table["id"])
     try:
         if has_results(table):
             print_report(study.name, table, out, left_out(study), is_requested=False)
-    finally:  # also on a full disk
-        code = max(_print_lost(table, out), print_failed_scorings(scorings, out))
+    finally:  # also if the report cannot be written, as on a full disk
+        code = max(_print_lost(table, out), print_failed_scorings(table, out))
     return code
 
 
@@ -142,8 +136,11 @@ def _print_lost(table: pd.DataFrame, out: Path) -> int:
     return 1 if len(failed) or len(encoders) else 0
 
 
-def print_failed_scorings(failed: Sequence[Mapping[str, str]], out: Path) -> int:
-    """List the failed scorings of a study, by their records; return the exit code, 1 if there are any."""
+def print_failed_scorings(table: pd.DataFrame, out: Path) -> int:
+    """List the failed scorings of a study's runs; return the exit code, 1 if there are any."""
+    from emoreg.study.scheduler import failed_scorings
+
+    failed = failed_scorings(out, table["id"])
     for record in failed:
         print_line(printable(f"emoreg: failed: {record['run']}: {record['error']}"))
     if failed:
@@ -170,12 +167,7 @@ def _print_plan(
     only: Sequence[str],
     progress: Progress,
 ) -> int:
-    """Print the plan, its expected duration, and what missing image sets need; return the exit code.
-
-    The code is 2 if the study would not start, because sets are missing, have changed or have a root that nothing
-    reads, or because its suites cannot score its runs, and 1 if runs would fail because a set cannot be read. Other
-    failures are not foreseen.
-    """
+    """Do what the help of --dry-run says, and return the exit code. Other failures of runs are not foreseen."""
     from emoreg.data.embedded import has_unread_root
     from emoreg.runtime.terminal import show
     from emoreg.study.costs import estimate
@@ -249,11 +241,7 @@ def idle_looks(looks: tuple[int, ...], planned: Sequence[PlannedRun]) -> str | N
 
 
 def ray_cluster(ray: bool | str, jobs: int, **given: float | None) -> Ray | None:
-    """Return the cluster described by --ray, --gpus-per-run and --cpus-per-run; None without --ray.
-
-    Raises:
-        UserError: contradictory options, or fewer than one job.
-    """
+    """Return the cluster described by --ray, --gpus-per-run and --cpus-per-run; None without --ray."""
     if jobs < 1:
         raise UserError(f"--jobs is {jobs}; it must be at least 1")
     if ray and jobs > 1:

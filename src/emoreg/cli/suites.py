@@ -63,12 +63,11 @@ def suites(
 
 def _score_study(folder: Path, requested: Sequence[Suite], jobs: int, quiet: bool, runs: Path | None) -> int:
     from emoreg.study.plan import left_out
-    from emoreg.study.scheduler import failed_scorings
     from emoreg.study.score_study import score_study
 
     study, table = score_study(folder, requested, jobs, Progress(quiet=quiet, details=False), runs)
     print_report(study.study.name, table, study.out, left_out(study.study), is_requested=False)
-    return print_failed_scorings(failed_scorings(study.out, table["id"]), study.out)
+    return print_failed_scorings(table, study.out)
 
 
 def _score_runs(runs: Sequence[Path], requested: Sequence[Suite], device: DeviceName, quiet: bool) -> None:
