@@ -100,8 +100,6 @@ class StimuliSettings:
         expand_paths(self, "root")
         check_at_least(10, self, "count")
         check_positive(self, "weight")
-        _check_share_of_images(self)
-        _check_classes(self.classes)
         _check_images(self)
 
 
@@ -169,16 +167,14 @@ class TargetSettings:
     def __post_init__(self) -> None:
         settle(self)
         expand_paths(self, "root")
-        _check_classes(self.classes)
+        _check_images(self)
         check_at_least(1, self, "per_class")
-        _check_share_of_images(self)
         check_rule(self, ("imbalance",), lambda factor: 1 < factor < inf, "be above 1 and finite")
         if self.share is not None and self.per_class is not None:
             raise SettingError("share", "must be null with target.per_class: both say how many images are trained on")
         check_label_noise(self.label_noise, self.noise_share, self.name, self.classes)
         if self.task != "classification":
             _refuse_classes(self)
-        _check_images(self)
         if not self.test and not self.validation:
             raise SettingError("validation", "must be above 0 if target.test is false: nothing would be measured")
 
@@ -203,21 +199,14 @@ def _refuse_classes(settings: TargetSettings) -> None:
             raise SettingError(name, reason)
 
 
-def _check_classes(classes: tuple[str, ...] | None) -> None:
-    if classes is None:
-        return
-    if len(classes) < 2:
-        raise SettingError("classes", f"must name at least two, or be null for all, not {len(classes)}")
-    for name, times in Counter(classes).items():
+def _check_images(settings: StimuliSettings | TargetSettings) -> None:
+    """Make the checks that both kinds of image set share."""
+    if settings.classes is not None and len(settings.classes) < 2:
+        raise SettingError("classes", f"must name at least two, or be null for all, not {len(settings.classes)}")
+    for name, times in Counter(settings.classes or ()).items():
         if times > 1:
             raise SettingError("classes", f"must not name '{name}' more than once")
-
-
-def _check_share_of_images(settings: StimuliSettings | TargetSettings) -> None:
     check_rule(settings, ("share",), lambda share: 0 < share <= 1, "be above 0 and at most 1")
-
-
-def _check_images(settings: StimuliSettings | TargetSettings) -> None:
     check_rule(
         settings, ("image_size",), lambda side: 8 <= side <= MAX_IMAGE_SIZE, f"be 8 to {MAX_IMAGE_SIZE:,} pixels"
     )
