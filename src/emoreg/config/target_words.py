@@ -37,10 +37,6 @@ def part_of(settings: TargetSettings, whole: int | None = None) -> str:
         settings: settings of the target.
         whole: number of classes of the whole set; None if unknown.
     """
-    return ", ".join(_parts(settings, whole))
-
-
-def _parts(settings: TargetSettings, whole: int | None) -> list[str]:
     parts = []
     if settings.task != "classification" and _is_own(settings):
         parts.append(PREDICTED[settings.task])
@@ -60,7 +56,7 @@ def _parts(settings: TargetSettings, whole: int | None) -> list[str]:
         parts.append(f"{settings.label_noise} labels of people")
     elif settings.noise_share is not None:
         parts.append(f"{settings.label_noise} label noise of {100 * settings.noise_share:g} %")
-    return parts
+    return ", ".join(parts)
 
 
 def describe_target(settings: TargetSettings, classes: int | None, whole: int | None = None) -> str:
@@ -71,14 +67,15 @@ def describe_target(settings: TargetSettings, classes: int | None, whole: int | 
         classes: number of classes of the classifier; None if unknown.
         whole: number of classes of the whole set; None if unknown.
     """
-    parts = [name_of(settings)]
-    if classes is not None and not _subset_of_classes(settings, whole):
-        parts.append(f"{classes:,} {OUTPUTS[settings.task]}")
-    parts += _parts(settings, whole)
-    parts.append(f"{settings.image_size} pixels")
-    if settings.root is not None and not _is_own(settings):
-        parts.append(f"read from {_place(settings)}")
-    return ", ".join(parts)
+    is_whole = classes is not None and not _subset_of_classes(settings, whole)
+    parts = (
+        name_of(settings),
+        f"{classes:,} {OUTPUTS[settings.task]}" if is_whole else "",
+        part_of(settings, whole),
+        f"{settings.image_size} pixels",
+        "" if settings.root is None or _is_own(settings) else f"read from {_place(settings)}",
+    )
+    return ", ".join(part for part in parts if part)
 
 
 def _subset_of_classes(settings: TargetSettings, whole: int | None) -> str:
