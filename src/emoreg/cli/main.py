@@ -125,9 +125,7 @@ def _help(group: Group, prog: str, arguments: Sequence[str]) -> int:
     parser = group_parser(group, prog)
     if group is EMOREG:
         parser.add("--version", action="store_true", help="print the version and exit")
-    values, strays = parser.parse(arguments)
-    parser.refuse(strays)
-    if values.get("version"):
+    if parser.parse(arguments).get("version"):
         print(f"emoreg {__version__}")
     else:
         parser.print_help()

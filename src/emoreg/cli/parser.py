@@ -100,11 +100,7 @@ def run(command: Command, prog: str, arguments: Sequence[str]) -> int:
         else:
             is_option = parameter.kind is inspect.Parameter.KEYWORD_ONLY
             _add(parser, name, hints[name], parameter.default, texts.get(name), is_option)
-    values, strays = parser.parse(arguments)
-    if rest is None:
-        parser.refuse(strays)
-    else:
-        values[rest] = [*(values[rest] or ()), *strays]
+    values = parser.parse(arguments, rest)
     for name, kind in classes.items():
         given = {field.name: values.pop(field.name) for field in dataclasses.fields(kind)}
         try:
@@ -148,19 +144,23 @@ class Parser(argparse.ArgumentParser):
         """Call `add_argument`, and remember the option for suggestions."""
         self._flags += self.add_argument(name, **options).option_strings
 
-    def parse(self, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-        """Return the values of all parameters by name, and the arguments that belong to none."""
-        namespace, strays = self.parse_known_args(arguments)
-        return vars(namespace), strays
+    def parse(self, arguments: Sequence[str], rest: str | None = None) -> dict[str, Any]:
+        """Return the values of all parameters by name. `rest` gets the arguments that belong to none.
 
-    def refuse(self, strays: Sequence[str]) -> None:
-        """Raise UserError if any argument is left over."""
+        Raises:
+            UserError: a missing or malformed argument; without `rest`, also one that belongs to no parameter.
+        """
+        namespace, strays = self.parse_known_args(arguments)
+        values = vars(namespace)
+        if rest is not None:
+            return values | {rest: [*(values[rest] or ()), *strays]}
         for word in strays:
             if word.startswith("-"):
                 option = word.partition("=")[0]
                 raise UserError(f"unknown option '{option}'{nearest(option, self._flags)}")
         if strays:
             self.error(f"unexpected argument '{strays[0]}'")
+        return values
 
     def print_help(self, file: Any = None) -> None:
         """Print the help to stdout, but unlike argparse raise the error of a closed pipe."""
