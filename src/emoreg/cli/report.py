@@ -193,8 +193,11 @@ def _table(path: Path, runs: Path | None) -> pd.DataFrame:
     opened = open_study(path, runs=runs)
     table = opened.table()
     if opened.out.is_dir():
-        file = opened.out / TABLE
-        if lost := _ids_of_results(file) - set(table.id[has_result(table)]):
+        file, lost = opened.out / TABLE, set[str]()
+        with contextlib.suppress(UserError):  # no table yet, or a damaged one
+            before = read_results(file)
+            lost = set(before.id[has_result(before)]) - set(table.id[has_result(table)])
+        if lost:
             lacking = (
                 f"{runs or opened.out / RUNS} lacks {len(lost)} of its runs; give --runs, or delete the table if they "
                 "are gone"
@@ -206,17 +209,6 @@ def _table(path: Path, runs: Path | None) -> pd.DataFrame:
         except UserError as error:  # the disk may be read-only
             print_line(f"emoreg: {error}")
     return table
-
-
-def _ids_of_results(path: Path) -> set[str]:
-    """Return the ids of a table's runs that have a result; none if the table is missing or damaged."""
-    from emoreg.study.columns import has_result
-    from emoreg.study.results_table import read_results
-
-    with contextlib.suppress(UserError):
-        table = read_results(path)
-        return set(table.id[has_result(table)])
-    return set()
 
 
 def power(
