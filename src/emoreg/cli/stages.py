@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 from emoreg.cli.parser import DeviceName, Folder, Quiet, SettingsOf, Shown
-from emoreg.config.recipe import EDITION, PretrainRecipe, TrainRecipe
+from emoreg.config.recipe import EDITION, AnyRecipe, PretrainRecipe, Recipe, TrainRecipe
 from emoreg.errors import UserError, printable
 from emoreg.runtime import launch_env
 from emoreg.runtime.progress import Progress
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from emoreg.runs.run import Run
     from emoreg.study.image_counts import CountedSets
 
-R = TypeVar("R", PretrainRecipe, TrainRecipe)
 RecipeFile = Annotated[Path, Shown("RECIPE", "a YAML file, see recipes/")]
 RunFolder = Annotated[Path, Shown("DIR", "run folder. Default: runs/<folder>-<recipe>-seed<seed>")]
 PrintConfig = Annotated[bool, Shown(help="print the complete recipe and stop")]
@@ -152,7 +151,7 @@ def print_edition(file: Path) -> None:
         print_line(printable(f"emoreg: {file}: edition {EDITION} of the method; write 'edition: {EDITION}' to keep it"))
 
 
-def _read(kind: type[R], file: Path, settings: Sequence[str], smoke: bool, print_it: bool) -> R:
+def _read(kind: type[AnyRecipe], file: Path, settings: Sequence[str], smoke: bool, print_it: bool) -> AnyRecipe:
     from emoreg.config.read_recipe import parse_options, read_recipe, recipe_yaml, smoke_settings
     from emoreg.models.weight_source import FOLDER, HUB
 
@@ -170,7 +169,7 @@ def _read(kind: type[R], file: Path, settings: Sequence[str], smoke: bool, print
     return recipe
 
 
-def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: Progress) -> int:
+def _print_costs(recipe: Recipe, folder: Path, progress: Progress) -> int:
     """Do what the help of --dry-run says, and return the exit code."""
     from emoreg.runs.run import Run
     from emoreg.runtime.terminal import show
@@ -198,7 +197,7 @@ def _print_costs(recipe: PretrainRecipe | TrainRecipe, folder: Path, progress: P
     return 2 if is_refused or missing else 0
 
 
-def _print_estimate(recipe: PretrainRecipe | TrainRecipe, sets: CountedSets, folder: Path, progress: Progress) -> None:
+def _print_estimate(recipe: Recipe, sets: CountedSets, folder: Path, progress: Progress) -> None:
     """Print the number of images and steps, and the expected duration."""
     from emoreg.data.images.batches import steps_per_epoch
     from emoreg.runtime.progress import about
@@ -226,7 +225,7 @@ def _print_estimate(recipe: PretrainRecipe | TrainRecipe, sets: CountedSets, fol
         show(on_gpu)
 
 
-def _prepared(recipe: PretrainRecipe | TrainRecipe, run: Run) -> PretrainRecipe | TrainRecipe:
+def _prepared(recipe: Recipe, run: Run) -> Recipe:
     """Return the recipe as `train` and `pretrain` record it; raise UserError for settings that they refuse."""
     from emoreg.config.recipe import with_stems
     from emoreg.models.weight_source import with_sources
@@ -242,7 +241,7 @@ def _prepared(recipe: PretrainRecipe | TrainRecipe, run: Run) -> PretrainRecipe 
     return with_encoder_architecture(recipe)
 
 
-def _outlook(folder: Path, recipe: PretrainRecipe | TrainRecipe) -> str:
+def _outlook(folder: Path, recipe: Recipe) -> str:
     """Say in a line what training would do in a run folder; raise the UserError with which it would refuse to start."""
     from emoreg.runs.inputs import Inputs
     from emoreg.runs.run import Run, find_started_run
@@ -279,7 +278,7 @@ def _with_smoke_experience(recipe: TrainRecipe) -> TrainRecipe:
     return replace(recipe, encoder=replace(recipe.encoder, experience=str(smoke)))
 
 
-def _default_folder(file: Path, recipe: PretrainRecipe | TrainRecipe, smoke: bool) -> Path:
+def _default_folder(file: Path, recipe: Recipe, smoke: bool) -> Path:
     """Return the run folder, the same for every path to the recipe's file."""
     parts = (file.resolve().parent.name, file.stem, "smoke" if smoke else "", f"seed{recipe.seed}")
     return Path("runs", "-".join(part for part in parts if part))

@@ -10,16 +10,14 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, get_type_hints
 
 import yaml
 
-from emoreg.config.recipe import EDITION, PretrainRecipe, Recipe, TrainRecipe, defaults, resolved
+from emoreg.config.recipe import EDITION, AnyRecipe, PretrainRecipe, Recipe, TrainRecipe, defaults, resolved
 from emoreg.config.setting_types import dataclass_of, element_of, options_of, path_of, shown, typed_value
 from emoreg.config.strict_yaml import NULLS, parse_yaml, read_yaml
 from emoreg.errors import SettingError, UserError, nearest
-
-R = TypeVar("R", bound=PretrainRecipe | TrainRecipe)
 
 MAPPINGS = ("class_weights",)  # names of settings whose value may be a mapping and is not a section
 
@@ -45,11 +43,11 @@ def smoke_settings(kind: type, edition: int) -> dict[str, Any]:
 
 
 def read_recipe(
-    kind: type[R],
+    kind: type[AnyRecipe],
     path: Path | str | None = None,
     overrides: Sequence[str] | Mapping[str, Any] = (),
     is_stored: bool = False,
-) -> R:
+) -> AnyRecipe:
     """Read a recipe from a YAML file and apply `overrides` to it.
 
     Args:
@@ -86,7 +84,7 @@ def read_recipe(
         put_setting(values, key, value)
     edition = values.setdefault("edition", 1 if is_stored else EDITION)
     try:
-        recipe: R = build(defaults(kind, 1 if edition == 1 else EDITION), values)
+        recipe: AnyRecipe = build(defaults(kind, 1 if edition == 1 else EDITION), values)
         return recipe
     except SettingError as error:
         if path is None or _unnumbered(error.key) in flat or error.key.partition("[")[0] in flat:

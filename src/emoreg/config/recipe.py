@@ -108,7 +108,7 @@ def _require_equal(
         raise SettingError(f"{key}.{name}", f"must be {wanted} as in {other_key}, not {value}: {why}")
 
 
-def _check_common(recipe: PretrainRecipe | TrainRecipe) -> None:
+def _check_common(recipe: Recipe) -> None:
     """Make the checks that both stages share, and resolve `stem: auto` of the first edition."""
     check_at_least(0, recipe, "seed")
     _check_edition(recipe)
@@ -217,11 +217,10 @@ class TrainRecipe:
 
 
 Recipe = PretrainRecipe | TrainRecipe
-R = TypeVar("R", PretrainRecipe, TrainRecipe)
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 
-def require_recipe(recipe: object, kind: type[R], taker: str) -> R:
+def require_recipe(recipe: object, kind: type[AnyRecipe], taker: str) -> AnyRecipe:
     """Return the recipe; raise SettingError if it is not of this kind.
 
     Args:
@@ -232,7 +231,7 @@ def require_recipe(recipe: object, kind: type[R], taker: str) -> R:
     if isinstance(recipe, kind):
         return recipe
     functions = {PretrainRecipe: "pretrain", TrainRecipe: "train"}
-    if isinstance(recipe, PretrainRecipe | TrainRecipe):
+    if isinstance(recipe, Recipe):
         given = f"a {type(recipe).__name__}; emoreg.{functions[type(recipe)]} takes that"
     elif isinstance(recipe, type) and recipe in functions:
         given = f"the class {recipe.__name__}; emoreg.read_recipe(emoreg.{kind.__name__}) gives one with the defaults"
@@ -305,7 +304,7 @@ def defaults(kind: type, edition: int = EDITION) -> Any:
     )
 
 
-def _check_edition(recipe: PretrainRecipe | TrainRecipe) -> None:
+def _check_edition(recipe: Recipe) -> None:
     """Raise SettingError for an unknown edition, or for a setting that edition 1 lacked; set edition 1's stems."""
     if recipe.edition not in (1, EDITION):
         raise SettingError("edition", f"must be 1 or {EDITION}, not {recipe.edition}")
