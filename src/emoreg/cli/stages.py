@@ -170,7 +170,7 @@ def _read(kind: type[AnyRecipe], file: Path, settings: Sequence[str], smoke: boo
 
 
 def _print_costs(recipe: Recipe, folder: Path, progress: Progress) -> int:
-    """Do what the help of --dry-run says, and return the exit code."""
+    """Print what the help of --dry-run names, and return the exit code."""
     from emoreg.runs.run import Run
     from emoreg.runtime.terminal import show
     from emoreg.stages.pretrain import experience_run

@@ -167,7 +167,7 @@ def _print_plan(
     only: Sequence[str],
     progress: Progress,
 ) -> int:
-    """Do what the help of --dry-run says, and return the exit code. Other failures of runs are not foreseen."""
+    """Print what the help of --dry-run names, and return the exit code. It does not foresee other failures of runs."""
     from emoreg.data.embedded import has_unread_root
     from emoreg.runtime.terminal import show
     from emoreg.study.costs import estimate
