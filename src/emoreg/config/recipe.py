@@ -333,8 +333,9 @@ def added(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
 
 def with_stems(recipe: AnyRecipe) -> AnyRecipe:
     """Return the recipe with every `stem: auto` resolved for the image size of its stage."""
+    sets: list[StimuliSettings | TargetSettings] = [*recipe.sections.values()]
+    sections = _stems(recipe, sets[0].image_size)
     # `replace` checks a recipe anew, which takes most of the time in which studies compute the ids of their runs.
-    sections = _stems(recipe, next(iter(recipe.sections.values())).image_size)
     return replace(recipe, **sections) if sections else recipe
 
 
