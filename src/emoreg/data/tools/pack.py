@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
-import io
-import json
 import os
 import re
 import shutil
@@ -169,32 +167,32 @@ def _finished(folder: Path, identity: dict[str, Any]) -> Packed | None:
 def _fill(store: _Store, collection: Collection, names: NDArray[np.str_], progress: Progress) -> Packed:
     start = time.perf_counter()
     store.open()
-    resumed_at, read = store.done, 0
+    resumed_at, read_before = store.done, store.bytes_read
 
     def work(rows: range) -> list[tuple[NDArray[np.uint8] | UserError, int]]:
         return [_decode(collection.images[row], store.size, store.fit) for row in rows]
 
     try:
-        with progress.task(f"pack {collection.name}", len(names), "images") as advance:
-            advance(resumed_at)
+        with progress.task(f"pack {collection.name}", len(names), "images", resumed_at) as advance:
             for rows, results in in_threads(work, range(resumed_at, len(names)), 16):
                 for row, (result, length) in zip(rows, results, strict=True):
-                    if isinstance(result, UserError) and not store.skip_unreadable:
+                    if not isinstance(result, UserError):
+                        store.add(result)
+                    elif store.skip_unreadable:
+                        store.leave_out(row, str(names[row]), str(result))
+                    else:
                         raise UserError(
                             f"{result} (--skip-unreadable skips such images, in Python skip_unreadable=True; "
                             "run the command again to resume)"
                         )
-                    if isinstance(result, UserError):
-                        store.leave_out(row, str(names[row]), str(result))
-                    else:
-                        store.add(result)
-                    read += length
-                store.note(read)
+                    store.bytes_read += length
+                store.note()
                 advance(len(rows))
     finally:
-        store.close(read)
+        store.close()
     about = _finish(store, collection, names)
-    size, decoded, seconds = _bytes_in(store.folder), len(names) - resumed_at, time.perf_counter() - start
+    size, decoded, read = _bytes_in(store.folder), len(names) - resumed_at, store.bytes_read - read_before
+    seconds = time.perf_counter() - start
     return Packed(store.folder, about["images"], size, about["unreadable"], decoded, read, seconds)
 
 
@@ -263,7 +261,7 @@ class _Store:
         self.count, self.size, self.fit = identity["images"], identity["image_size"], identity.get("fit", "crop")
         self.image_bytes = self.size * self.size * 3
         self.unreadable: list[dict[str, Any]] = []
-        self.done = self.noted_bytes = self.unnoted = 0
+        self.done = self.bytes_read = self.unnoted = 0
         try:
             state = read_json(folder / UNFINISHED)
             # If images must not be skipped, those that an earlier call skipped are tried again: start over.
@@ -273,7 +271,7 @@ class _Store:
             unchanged = _digest(stamps[: state["done"]]) if is_valid else ""
             is_same &= state.get(FILES, unchanged) == unchanged
             if is_same and is_valid and (folder / PIXELS).is_file() and not (folder / PIXELS).is_symlink():
-                self.done, self.noted_bytes = state["done"], state["bytes"]
+                self.done, self.bytes_read = state["done"], state["bytes"]
                 # `leave_out` may have been interrupted between its two changes.
                 self.unreadable = [entry for entry in state["unreadable"] if entry["row"] < self.done]
         except (OSError, ValueError, KeyError, TypeError):
@@ -282,16 +280,20 @@ class _Store:
     def open(self) -> None:
         path = self.folder / PIXELS
         if not self.done:
-            self._write_state(0)  # must come first: it marks the folder as an unfinished pack
+            self._write_state()  # must come first: it marks the folder as an unfinished pack
             path.unlink(missing_ok=True)
-            np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(self.count, self.size, self.size, 3))
-        # Written as a file and not through the memory map: a full disk then raises an error instead of crashing the
-        # process, and written pages do not count as this process's memory.
-        self.file = path.open("r+b")
-        np.lib.format.read_magic(self.file)
-        np.lib.format.read_array_header_1_0(self.file)
-        self.start = self.file.tell()
-        self.file.seek(self.start + (self.done - len(self.unreadable)) * self.image_bytes)
+        # Not a memory map: a full disk then raises an error instead of crashing the process, and written pages do not
+        # count as this process's memory.
+        self.file = path.open("r+b" if self.done else "xb")
+        self._resize(self.count)
+        self.file.seek((self.done - len(self.unreadable)) * self.image_bytes, os.SEEK_CUR)
+
+    def _resize(self, count: int) -> None:
+        """Write the header of an array of `count` images, which is equally long for any number; go to the pixels."""
+        shape = (count, self.size, self.size, 3)
+        self.file.seek(0)
+        np.lib.format.write_array_header_1_0(self.file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        self.file.truncate(self.file.tell() + count * self.image_bytes)
 
     def add(self, pixels: NDArray[np.uint8]) -> None:
         self.file.write(np.ascontiguousarray(pixels).data)
@@ -302,43 +304,37 @@ class _Store:
         self.unreadable.append({"row": row, "name": name, "reason": reason})
         self.done += 1
 
-    def note(self, read: int) -> None:
+    def note(self) -> None:
         """Flush pixels to the disk and record progress, every NOTED_EVERY_BYTES."""
         if self.unnoted >= NOTED_EVERY_BYTES:
-            self.file.flush()
-            os.fsync(self.file.fileno())
-            self._write_state(read)
+            self._flush()
+            self._write_state()
             self.unnoted = 0
 
-    def close(self, read: int) -> None:
-        try:
-            self.unnoted = NOTED_EVERY_BYTES
-            self.note(read)
-        finally:
-            self.file.close()
+    def close(self) -> None:
+        with self.file:
+            self._flush()
+            self._write_state()
 
-    def _write_state(self, read: int) -> None:
+    def _flush(self) -> None:
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+    def _write_state(self) -> None:
         state = {
             "identity": self.identity,
             FILES: _digest(self.stamps[: self.done]),  # of the images that are packed
             "done": self.done,
-            "bytes": self.noted_bytes + read,
+            "bytes": self.bytes_read,
             "unreadable": self.unreadable,
         }
         write_json(self.folder / UNFINISHED, state)
 
     def truncate(self, kept: int) -> None:
         """Shorten the file to the images that were written."""
-        shape = (kept, self.size, self.size, 3)
-        header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        # NumPy pads headers for a first dimension of any length, so both headers are equally long.
-        assert len(header.getvalue()) == self.start
-        with (self.folder / PIXELS).open("r+b") as file:
-            file.write(header.getvalue())
-            file.truncate(self.start + kept * self.image_bytes)
-            file.flush()
-            os.fsync(file.fileno())
+        with (self.folder / PIXELS).open("r+b") as self.file:
+            self._resize(kept)
+            self._flush()
 
 
 def _require_space(store: _Store, names: NDArray[np.str_], collection: Collection) -> None:
@@ -386,7 +382,7 @@ def _finish(store: _Store, collection: Collection, names: NDArray[np.str_]) -> d
         "source": {
             "root": collection.root,
             "images": len(names) + len(collection.missing),
-            "bytes": json.loads((folder / UNFINISHED).read_text(encoding="utf-8"))["bytes"],
+            "bytes": store.bytes_read,
         },
         "unreadable": [{"name": entry["name"], "reason": entry["reason"]} for entry in store.unreadable],
         "missing": list(collection.missing),
