@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from emoreg.config.setting_types import path_of, typed_value
 from emoreg.data.fingerprint import checksums_of_pixels
 from emoreg.data.given import GivenStimuli, check_stimuli, contents_of_given, lines_on_shared
 from emoreg.data.images.names import SPLITS, Split
-from emoreg.data.images.packed import PackedImages, open_pack
+from emoreg.data.images.packed import open_pack
 from emoreg.data.images.table import Table
 from emoreg.data.stimuli.stimulus_set import Labels, Stimuli
 from emoreg.data.targets import compose_names, with_notes_on_classes
@@ -72,15 +72,12 @@ def write_pack(
         collection, notes = collection_of_target(TARGET, None, target), list(target.notes)
         if scale := scale_note(target):
             notes.append(scale)
-        parts: list[Table | None] = [data.train, data.test, data.validation]
-        section = "target"
     else:
         check_stimuli(data, "data")
         table, space = data
         stimuli = Stimuli(table.name, table.images, (Labels(space, table.labels),), _checked_splits(splits, table))
-        collection, notes, parts = collection_of_stimuli(STIMULI, None, stimuli), [], [table]
-        section = "stimuli"
-    size = _side(parts) if image_size is None else typed_value(int, image_size, "image_size")
+        collection, notes = collection_of_stimuli(STIMULI, None, stimuli), []
+    size = _side(collection.images) if image_size is None else typed_value(int, image_size, "image_size")
     settings = _settings(data, str(folder), size, fit)
     progress.report_notes(notes)
     packed = pack_collection(_identified(collection, data), size, folder, skip_unreadable, progress, fit)
@@ -91,7 +88,9 @@ def write_pack(
         for line in _shared(folder):
             progress.say(line)
     written = yaml.safe_dump(settings, default_flow_style=True, sort_keys=False, width=math.inf, allow_unicode=True)
-    progress.say(f"{folder}: {packed.images:,} images of {size}x{size} pixels; use it as {section}: {written.strip()}")
+    progress.say(
+        f"{folder}: {packed.images:,} images of {size}x{size} pixels; use it as {collection.kind}: {written.strip()}"
+    )
     return settings
 
 
@@ -113,31 +112,25 @@ def _checked_splits(splits: Any, table: Table) -> list[Split] | None:
     return checked
 
 
-def _side(parts: Sequence[Table | None]) -> int:
+def _side(images: Iterable[Any]) -> int:
     """The side of all images in pixels. SettingError if they are not arrays of one square size."""
-    sizes: set[tuple[int, ...] | None] = set()
-    for part in parts:
-        if part is not None:
-            images = part.images.pixels if isinstance(part.images, PackedImages) else part.images
-            sizes.add(images.shape[1:3] if isinstance(images, np.ndarray) else None)
-    height, width = size if len(sizes) == 1 and (size := sizes.pop()) is not None else (0, 1)
-    if height != width:
-        raise SettingError("image_size", "must be given: the images are not arrays of one square size")
-    return height
+    match list({image.shape if isinstance(image, np.ndarray) else None for image in images}):
+        case [(int(height), int(width), _)] if height == width:
+            return height
+    raise SettingError("image_size", "must be given: the images are not arrays of one square size")
 
 
 def _settings(data: Target | GivenStimuli, root: str, size: int, fit: Fit) -> dict[str, Any]:
     """The settings that read the pack. SettingError for a value that no recipe accepts."""
-    if isinstance(data, Target):
-        labels = LABELS_OF.get(data.task, "majority")
-        checked: TargetSettings | StimuliSettings = TargetSettings(
-            TARGET, root, image_size=size, fit=fit, labels=labels
-        )
-    else:
-        checked = StimuliSettings(STIMULI, root, image_size=size, fit=fit)
-    settings = {"name": checked.name, "root": root, "image_size": checked.image_size}
-    optional = {name: getattr(checked, name) for name in ("labels", "fit")}
-    return settings | {name: value for name, value in optional.items() if value != getattr(type(checked), name)}
+    is_target = isinstance(data, Target)
+    settings: dict[str, Any] = {"name": TARGET if is_target else STIMULI, "root": root, "image_size": size}
+    if isinstance(data, Target) and data.task in LABELS_OF:
+        settings["labels"] = LABELS_OF[data.task]
+    if fit != "crop":
+        settings["fit"] = fit
+    section: type[TargetSettings | StimuliSettings] = TargetSettings if is_target else StimuliSettings
+    section(**settings)  # checks them
+    return settings
 
 
 def _shared(folder: Path) -> Iterator[str]:
