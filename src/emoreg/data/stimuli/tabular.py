@@ -11,7 +11,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from emoreg.data.images.files import MAX_ENTRIES, File
@@ -75,21 +75,17 @@ def _rows(
     sheet: File, table: Sequence[Sequence[str]], header_row: int, columns: Sequence[str], delimiter: str
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """The rows below the header, by column."""
-    if not any(cell.strip() for cells in table[header_row:] for cell in cells):
+    numbered = enumerate(table[header_row + 1 :], start=header_row + 2)
+    rows = [(number, cells) for number, cells in numbered if any(cell.strip() for cell in cells)]
+    if not rows:
         raise UserError(f"{sheet} has no rows")
     header = _header(sheet, table[header_row], columns)
-    is_empty = True
-    for number, cells in enumerate(table[header_row + 1 :], start=header_row + 2):
-        if not any(cell.strip() for cell in cells):
-            continue
+    for number, cells in rows:
         place = f"{sheet}, row {number}"
         if len(cells) != len(header):
             hint = f"; put a value that contains '{delimiter}' in quotes" if len(cells) > len(header) else ""
             raise UserError(f"{place}: {len(cells)} fields, but the header has {len(header)}{hint}")
-        is_empty = False
         yield place, dict(zip(header, (cell.strip() for cell in cells), strict=True))
-    if is_empty:
-        raise UserError(f"{sheet} has no rows")
 
 
 def _header(sheet: File, cells: Sequence[str], required: Sequence[str]) -> list[str]:
@@ -131,38 +127,30 @@ def _parse(sheet: File, text: str, delimiter: str, quote: str) -> list[list[str]
 
 def read_json(sheet: File) -> Any:
     """The content of a JSON file. UserError if it is not JSON."""
+    return _parse_json(str(sheet), sheet.read())
+
+
+def _parse_json(place: str, content: bytes, hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
     try:
-        return json.loads(sheet.read())
+        return json.loads(content, object_pairs_hook=hook)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{sheet} is not JSON: {error}") from None
+        raise UserError(f"{place} is not JSON: {error}") from None
 
 
 def read_objects(sheet: File) -> Iterator[tuple[str, dict[str, Any]]]:
     """Read JSON Lines, with one object per line, or a list of objects (.json). UserError names the first bad row."""
     content = sheet.read()
+    rows: Iterable[tuple[int, Any]]
     if sheet.name.lower().endswith(".json") and content.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
-        try:
-            rows = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_unique_keys)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{sheet}, row 1 is not JSON: {error}") from None
-        for number, row in enumerate(rows, start=1):
-            yield _object(f"{sheet}, row {number}", row)
-        return
-    for number, line in enumerate(content.split(b"\n"), start=1):
+        rows = enumerate(_parse_json(f"{sheet}, row 1", content, _unique_keys), start=1)
+    else:
+        lines = enumerate(content.split(b"\n"), start=1)
+        rows = ((n, _parse_json(f"{sheet}, row {n}", line, _unique_keys)) for n, line in lines if line.strip())
+    for number, row in rows:
         place = f"{sheet}, row {number}"
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_unique_keys)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{place} is not JSON: {error}") from None
-        yield _object(place, row)
-
-
-def _object(place: str, row: object) -> tuple[str, dict[str, Any]]:
-    if not isinstance(row, dict):
-        raise UserError(f'{place} must be an object, such as {{"path": "a.jpg", "emotion": "awe"}}')
-    return place, row
+        if not isinstance(row, dict):
+            raise UserError(f'{place} must be an object, such as {{"path": "a.jpg", "emotion": "awe"}}')
+        yield place, row
 
 
 def _unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
