@@ -6,7 +6,7 @@ Ratings of the image decide, or its category if the set has no ratings. The thre
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,29 +53,23 @@ def describe_evoking(valence: Valence, arousal: Arousal) -> str:
 
 def _signs(stimuli: Stimuli, dimension: Literal["valence", "arousal"]) -> Signs:
     """The side of the middle of a dimension on which each image is. SettingError if no labels of the set say so."""
-    signs_of_categories = _polarity_signs if dimension == "valence" else _arousal_signs
-    for labels in stimuli.labels:
-        if labels.space.kind == "dimensions" and dimension in labels.space.names:
-            return np.sign(labels.values[:, labels.space.names.index(dimension)]).astype(np.int64)
-    for labels in stimuli.labels:
-        signs = None if labels.space.kind == "dimensions" else signs_of_categories(labels)
-        if signs is not None:
-            return signs
+    for labels in sorted(stimuli.labels, key=lambda labels: labels.space.kind != "dimensions"):  # ratings first
+        values = _along(labels, dimension)
+        if values is not None:
+            return np.sign(values).astype(np.int64)
     raise SettingError(
         f"stimuli.{dimension}",
         f"must be all: {stimuli.name} has {stimuli.describe_labels()}, from which no {dimension} follows",
     )
 
 
-def _polarity_signs(labels: Labels) -> Signs | None:
-    if not has_any_of(labels.space, POLARITY_OF):
-        return None
-    sides: Signs = polarity(labels.values, labels.space)  # 0 negative, 1 positive, -1 neither
-    return np.where(sides < 0, 0, 2 * sides - 1)
-
-
-def _arousal_signs(labels: Labels) -> Signs | None:
-    ratings = dimensions(labels.values, labels.space)
-    if ratings is None:
-        return None
-    return np.sign(ratings[:, VALENCE_AROUSAL_DOMINANCE.names.index("arousal")]).astype(np.int64)
+def _along(labels: Labels, dimension: Literal["valence", "arousal"]) -> NDArray[Any] | None:
+    """Values (N,) whose signs are the sides of the middle of a dimension; None if the labels say nothing about it."""
+    space, values = labels.space, labels.values
+    if space.kind == "dimensions":
+        return values[:, space.names.index(dimension)] if dimension in space.names else None
+    if dimension == "arousal":
+        ratings = dimensions(values, space)
+        return None if ratings is None else ratings[:, VALENCE_AROUSAL_DOMINANCE.names.index("arousal")]
+    sides = polarity(values, space)  # 0 negative, 1 positive, -1 neither
+    return np.where(sides < 0, 0, 2 * sides - 1) if has_any_of(space, POLARITY_OF) else None
