@@ -10,7 +10,6 @@ shares of nine emotions in columns 7 to 15. The file does not name these emotion
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from emoreg.data.images.files import File
 from emoreg.data.images.table import About
 from emoreg.data.stimuli.emotion import VALENCE_AROUSAL_DOMINANCE
-from emoreg.data.stimuli.manifest import MANIFESTS, read_manifest
+from emoreg.data.stimuli.manifest import MANIFESTS, is_manifest, read_manifest
 from emoreg.data.stimuli.matlab import read_matrix
 from emoreg.data.stimuli.published import IMAGES, Published
 from emoreg.data.stimuli.set_reader import SetReader
@@ -62,8 +61,7 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
 def read_as_emod(name: str, root: str | None, skip_missing: bool) -> Stimuli:
     """Read the set `name` like `read`. A manifest takes precedence over the .mat file."""
     reader = SetReader(name, root, skip_missing)
-    is_manifest = Path(reader.root).is_file() and Path(reader.root).suffix.lower() != ".zip"
-    if is_manifest or reader.has(*MANIFESTS):
+    if is_manifest(reader.root) or reader.has(*MANIFESTS):
         return read_manifest(name, root, skip_missing)
     sheet = reader.sheet(*MANIFESTS, SHEET)
     table = read_matrix(sheet, VARIABLE)

@@ -77,6 +77,11 @@ def read(root: str | None, skip_missing: bool) -> Stimuli:
     return read_manifest("manifest", root, skip_missing)
 
 
+def is_manifest(root: str) -> bool:
+    """Whether the root of a set is a manifest, and not a folder or zip that may hold one."""
+    return Path(root).is_file() and Path(root).suffix.lower() != ".zip"
+
+
 def read_manifest(name: str, root: str | None, skip_missing: bool) -> Stimuli:
     """Read the set `name` from its manifest, with labels in the order votes, category, dimensions.
 

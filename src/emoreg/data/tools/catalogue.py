@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # imports torch
     from emoreg.data.targets.target import Target
 
 Kind = Literal["stimuli", "target"]
+ALL = "all"  # name of the split for sets without splits
 
 PROCEDURAL = About(
     title="Procedural compositions",
@@ -186,6 +187,12 @@ class Collection:
     notes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     checksum: str = ""
+
+    def split_masks(self) -> dict[str, NDArray[np.bool_]]:
+        """Mask (N,) of the images of each split that has any; a set without splits has one called "all"."""
+        if self.splits is None:
+            return {ALL: np.ones(len(self.images), bool)}
+        return {split: self.splits == split for split in ("train", "validation", "test") if split in self.splits}
 
     def name_of(self, row: int) -> str:
         """Name of one image relative to the root; for images without names, the set, the split and a number.

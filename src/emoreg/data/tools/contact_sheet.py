@@ -182,10 +182,7 @@ def _draw_bars(place: Place, left: float, down: float, collection: Collection) -
         names = [f"{name}\nmost-voted: {count:,}" for name, count in zip(names, counts, strict=True)]
         title = f"share of all votes ({np.sum(most == -1):,} images are ties)"
     else:
-        masks = {"all": np.ones(len(labels.values), bool)}
-        if collection.splits is not None:
-            masks = {split: collection.splits == split for split in SPLIT_COLOURS if split in collection.splits}
-        bars = {split: _images_per_label(labels, mask) for split, mask in masks.items()}
+        bars = {split: _images_per_label(labels, mask) for split, mask in collection.split_masks().items()}
         notes = [f"{count:,}" for count in np.sum(list(bars.values()), axis=0)]
         title = "images"
     is_named = len(names) <= MAX_NAMED

@@ -9,19 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from emoreg.data.images.decode import upright
 from emoreg.data.images.files import File, is_image, list_files
 from emoreg.data.images.threads import in_threads
 from emoreg.data.stimuli import PUBLISHED, SETS
 from emoreg.data.stimuli.emotion import majority
+from emoreg.data.stimuli.manifest import is_manifest
 from emoreg.data.stimuli.published import Comparison, compare
-from emoreg.data.tools.catalogue import Collection, Kind, kind_of, read_set
+from emoreg.data.tools.catalogue import ALL, Collection, Kind, kind_of, read_set
 from emoreg.errors import UserError
 from emoreg.runtime.progress import Progress
 
-ALL = "all"  # name of the split for sets without splits
 TIE = "(tie)"  # label of images without a single most-voted emotion
 WITH_RANGES = ("dimensions", "multilabel")  # the mean of a multilabel's column is the share of images that have it
 
@@ -123,8 +122,7 @@ def _compared(collection: Collection, counts: dict[str, dict[str, int]]) -> list
 
 def _folder(root: str) -> str:
     """The folder or zip to list: the parent folder if the root is a manifest."""
-    is_manifest = Path(root).is_file() and Path(root).suffix.lower() != ".zip"
-    return str(Path(root).parent) if is_manifest else root
+    return str(Path(root).parent) if is_manifest(root) else root
 
 
 def _read_all(collection: Collection, progress: Progress) -> tuple[dict[int, str], list[list[int]]]:
@@ -163,7 +161,7 @@ def _counts(collection: Collection) -> dict[str, dict[str, int]]:
     names, values = collection.labels[0].names, collection.labels[0].values
     rows = majority(values.astype(np.float32)) if values.ndim == 2 else values
     labels = [*names, TIE] if np.any(rows == -1) else list(names)
-    masks = _split_masks(collection)
+    masks = collection.split_masks()
     return {
         label: {split: int(np.sum(mask & (rows == number))) for split, mask in masks.items()}
         for label, number in zip(labels, [*range(len(names)), -1], strict=False)
@@ -173,7 +171,7 @@ def _counts(collection: Collection) -> dict[str, dict[str, int]]:
 def _ranges(collection: Collection) -> dict[str, dict[str, tuple[float, float, float]]]:
     if not collection.labels or collection.labels[0].kind not in WITH_RANGES:
         return {}
-    masks = _split_masks(collection)
+    masks = collection.split_masks()
     ranges = {}
     for number, name in enumerate(collection.labels[0].names):
         column = collection.labels[0].values[:, number]
@@ -182,14 +180,6 @@ def _ranges(collection: Collection) -> dict[str, dict[str, tuple[float, float, f
             for split, mask in masks.items()
         }
     return ranges
-
-
-def _split_masks(collection: Collection) -> dict[str, NDArray[np.bool_]]:
-    """Mask (N,) of the rows of each split."""
-    if collection.splits is None:
-        return {ALL: np.ones(len(collection.images), bool)}
-    order = [split for split in ("train", "validation", "test") if np.any(collection.splits == split)]
-    return {split: collection.splits == split for split in order}
 
 
 def _unnamed(collection: Collection) -> list[str]:
