@@ -6,12 +6,15 @@ mentions "invalid samples"): the same file many times, each with the emotion of 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TypeVar
 
 from emoreg.data.images.files import File
 from emoreg.errors import UserError
 
+K = TypeVar("K", bound=Hashable)
 # A photograph that was found under several emotions appears at most once with each of Mikels' eight. More copies than
 # these are a placeholder, and not a photograph that people disagree on (ours).
 MAX_COPIES = 8
@@ -28,29 +31,16 @@ def find_placeholders(images: Sequence[File], labels: Sequence[Hashable]) -> lis
         labels: label of each file (N,).
     """
     copies = []
-    for rows in _groups(range(len(images)), [_size(image) for image in images]):
-        copies += _groups(rows, [_digest(images[row]) for row in rows])
-    return [rows for rows in copies if len({labels[row] for row in rows}) > 1]
+    for size, rows in _groups(range(len(images)), lambda row: images[row].size()):
+        if size > 0:
+            copies += _groups(rows, lambda row: hashlib.blake2b(images[row].read(), digest_size=16).digest())
+    return [rows for _, rows in copies if len({labels[row] for row in rows}) > 1]
 
 
-def _groups(rows: Sequence[int], keys: Sequence[Hashable]) -> list[list[int]]:
-    """Group rows by key, and keep groups of more than MAX_COPIES. Rows whose key is None are in no group."""
-    groups: dict[Hashable, list[int]] = {}
-    for row, key in zip(rows, keys, strict=True):
-        if key is not None:
-            groups.setdefault(key, []).append(row)
-    return [group for group in groups.values() if len(group) > MAX_COPIES]
-
-
-def _size(image: File) -> int | None:
-    try:
-        return image.size() or None
-    except UserError:
-        return None
-
-
-def _digest(image: File) -> bytes | None:
-    try:
-        return hashlib.blake2b(image.read(), digest_size=16).digest()
-    except UserError:
-        return None
+def _groups(rows: Iterable[int], key: Callable[[int], K]) -> list[tuple[K, list[int]]]:
+    """The keys that more than MAX_COPIES rows share, with these rows. Rows whose file cannot be read are left out."""
+    groups: dict[K, list[int]] = {}
+    for row in rows:
+        with contextlib.suppress(UserError):
+            groups.setdefault(key(row), []).append(row)
+    return [(shared, group) for shared, group in groups.items() if len(group) > MAX_COPIES]
