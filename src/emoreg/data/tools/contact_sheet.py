@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from emoreg.data.images.decode import upright
@@ -33,7 +34,7 @@ TICKS = (-1, -0.5, 0, 0.5, 1)
 BINS = [number / 16 for number in range(-16, 17)]
 MAX_NAMED = 40  # largest number of classes whose names fit beside the bars
 INK, QUIET, ACCENT, FAINT = "#222222", "#6b7280", "#2563a8", "#c8d3e0"
-SPLIT_COLOURS = {"train": "#2563a8", "validation": "#7fb0dc", "test": "#e08a3c", "all": "#2563a8"}
+SPLIT_COLOURS = {"train": "#2563a8", "validation": "#7fb0dc", "test": "#e08a3c"}
 
 
 def draw_sheet(collection: Collection, count: int = 32, seed: int = 0) -> bytes:
@@ -105,14 +106,11 @@ def choose(labels: PackedLabels, count: int, seed: int) -> NDArray[np.int64]:
             cells.append([draw.choice(cell) for cell in np.array_split(upwards, lines)])
         return np.array(cells).T.ravel()
     if labels.kind == "dimensions":
-        chosen = shuffled[: min(count, total)]
+        chosen = shuffled[:count]
         return chosen[np.argsort(labels.values[chosen, 0], kind="stable")]
     classes = majority(labels.values.astype(np.float32)) if labels.values.ndim == 2 else labels.values
-    in_class = np.empty(total, np.int64)  # index of each image within its class, in shuffled order
-    for number in np.unique(classes):
-        members = shuffled[classes[shuffled] == number]
-        in_class[members] = np.arange(len(members))
-    in_turn = shuffled[np.argsort(in_class[shuffled], kind="stable")][: min(count, total)]
+    index_in_class = pd.Series(shuffled).groupby(classes[shuffled]).cumcount()
+    in_turn = shuffled[np.argsort(index_in_class, kind="stable")][:count]
     return in_turn[np.argsort(classes[in_turn], kind="stable")]
 
 
