@@ -276,13 +276,10 @@ def read_set(
     Raises:
         UserError: the set is unknown, or cannot be read.
     """
-    kind = kind or kind_of(name)
-    fit: Fit = "crop"
-    if root is not None and is_pack(root):
-        about = read_about(root)
-        image_size, fit = int(about.get("image_size", 0)), about.get("fit", fit)
-    if kind == "target":
-        return _read_target(name, root, image_size, fit)
+    about = read_about(root) if root is not None and is_pack(root) else {}
+    image_size, fit = int(about.get("image_size", image_size)), about.get("fit", "crop")
+    if (kind or kind_of(name)) == "target":
+        return _read_target(name, root, image_size, fit, about)
     settings = StimuliSettings(name=name, root=root, count=count, image_size=image_size, fit=fit, skip_unreadable=True)
     return collection_of_stimuli(name, root, read_stimuli(settings, seed=0))
 
@@ -307,17 +304,18 @@ def collection_of_stimuli(name: str, root: str | None, stimuli: Stimuli) -> Coll
     )
 
 
-def _read_target(name: str, root: str | None, image_size: int, fit: Fit) -> Collection:
+def _read_target(name: str, root: str | None, image_size: int, fit: Fit, about: Mapping[str, Any]) -> Collection:
+    """Read a target; `about` is the description of a pack, empty for other roots."""
     # Imports torch, which `catalogue` does not need.
     from emoreg.data.targets import is_known, labels_of_pack, read_target
 
     if "," in name or name.startswith("hf:OWNER"):
         raise UserError(f"'{name}' stands for many sets: name one of them, such as svhn or hf:uoft-cs/cifar10")
-    if not is_known(name) and not is_pack(root):
+    if not is_known(name) and not about:
         raise UserError(f"no set '{name}'{nearest(name, ['procedural', *SETS, *TARGETS])}")
     settings = TargetSettings(name=name, root=root, image_size=image_size, fit=fit, skip_unreadable=True)
-    if root is not None and is_pack(root):
-        settings = dataclasses.replace(settings, labels=labels_of_pack(read_about(root)))
+    if about:
+        settings = dataclasses.replace(settings, labels=labels_of_pack(about))
     return collection_of_target(name, root, read_target(settings))
 
 

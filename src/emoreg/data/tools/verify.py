@@ -84,8 +84,7 @@ def verify(name: str, root: str | None, progress: Progress, kind: Kind | None = 
         collection, error = read_set(name, root, kind=kind), None
     except UserError as reason:
         # The images can be checked even if a table has an error.
-        files = [] if root is None else list_files(_folder(root))
-        images = [file for file in files if is_image(file.name)]
+        images = [] if root is None else _images_below(root)
         if not images:
             raise
         collection, error = Collection(name, kind or kind_of(name), name, root, images, (), None), str(reason)
@@ -120,9 +119,10 @@ def _compared(collection: Collection, counts: dict[str, dict[str, int]]) -> list
     return compare(PUBLISHED[collection.name], len(collection.images), splits, emotions)
 
 
-def _folder(root: str) -> str:
-    """The folder or zip to list: the parent folder if the root is a manifest."""
-    return str(Path(root).parent) if is_manifest(root) else root
+def _images_below(root: str) -> list[File]:
+    """The images in a folder or zip, or in the folder of a manifest."""
+    files = list_files(Path(root).parent if is_manifest(root) else root)
+    return [file for file in files if is_image(file.name)]
 
 
 def _read_all(collection: Collection, progress: Progress) -> tuple[dict[int, str], list[list[int]]]:
@@ -188,5 +188,4 @@ def _unnamed(collection: Collection) -> list[str]:
     named = {image.path for image in images if isinstance(image, File)}
     if collection.root is None or not named or collection.name not in SETS or collection.left_out:
         return []
-    files = list_files(_folder(collection.root))
-    return [file.name for file in files if is_image(file.name) and file.path not in named]
+    return [image.name for image in _images_below(collection.root) if image.path not in named]
