@@ -151,10 +151,8 @@ def _draw_image(axes: Axes, image: Image.Image | None, text: str) -> None:
     else:
         axes.imshow(np.asarray(image), interpolation="antialiased")
         axes.set_anchor("S")  # directly above its caption
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
     lines = [line for part in text.split("\n") for line in textwrap.wrap(part, 20)[:2]][:2]
     axes.set_xlabel("\n".join(lines), size=7, color=INK, labelpad=2, linespacing=1.05, parse_math=False)
 
