@@ -30,13 +30,13 @@ def hush(category: type[Warning] = Warning, message: str = "", module: str = "")
 
 
 @contextlib.contextmanager
-def errors_only(*loggers: str) -> Iterator[None]:
-    """Let these loggers report only errors, since our own error sums up their failed attempts."""
+def errors_only(*loggers: str, level: int = logging.ERROR) -> Iterator[None]:
+    """Let these loggers report only errors from a level on, since our own error sums up their failed attempts."""
     levels = {name: logging.getLogger(name).level for name in loggers}
     for name in levels:
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(level)
     try:
         yield
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        for name, before in levels.items():
+            logging.getLogger(name).setLevel(before)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from emoreg.errors import UserError, shortened
 from emoreg.runtime.optional import importing
+from emoreg.runtime.quiet_libraries import errors_only
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -152,23 +153,16 @@ def vary(
 def silenced(hide_bars: bool) -> Iterator[None]:
     """Within, silence warnings and logs of the libraries and, if `hide_bars`, their progress bars."""
     from diffusers.utils import logging as diffusers
-    from huggingface_hub.utils import logging as hub
     from transformers.utils import logging as transformers
 
-    libraries = (diffusers, transformers, hub)
-    levels = [library.get_verbosity() for library in libraries]
     with_bars = [library for library in (diffusers, transformers) if hide_bars and library.is_progress_bar_enabled()]
+    for library in with_bars:
+        library.disable_progress_bar()
     try:
-        for library in libraries:
-            library.set_verbosity(CRITICAL)
-        for library in with_bars:
-            library.disable_progress_bar()
-        with warnings.catch_warnings():
+        with errors_only("diffusers", "transformers", "huggingface_hub", level=CRITICAL), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for library, level in zip(libraries, levels, strict=True):
-            library.set_verbosity(level)
         for library in with_bars:
             library.enable_progress_bar()
 
