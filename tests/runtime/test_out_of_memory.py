@@ -17,6 +17,7 @@ CPU = torch.device("cpu")
         RuntimeError("[enforce fail at alloc_cpu.cpp:117] data. DefaultCPUAllocator: not enough memory: you tried"),
         RuntimeError("MPS backend out of memory (MPS allocated: 7.64 GiB, other allocations: 68.91 GiB)"),
         RuntimeError("Invalid buffer size: 34.36 GiB"),
+        RuntimeError("CUDA error: out of memory"),
     ],
 )
 @pytest.mark.parametrize("most", [1, 3, 7, 100])

@@ -17,12 +17,14 @@ MESSAGES = (
     "DefaultCPUAllocator: not enough memory",  # on Windows
     "MPS backend out of memory",
     "Invalid buffer size",  # of a tensor that is larger than Metal allows
+    "CUDA error: out of memory",  # from the driver, if another process took the memory
 )
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error of PyTorch says that a device or the machine is out of memory."""
-    return isinstance(error, torch.OutOfMemoryError) or any(message in str(error) for message in MESSAGES)
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of Python or PyTorch says that a device or the machine is out of memory."""
+    is_typed = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return is_typed or any(message in str(error) for message in MESSAGES)
 
 
 def in_halves(compute: Callable[[slice], T], batch: slice, device: torch.device) -> list[T]:

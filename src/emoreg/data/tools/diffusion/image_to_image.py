@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from emoreg.errors import UserError, shortened
 from emoreg.runtime.optional import importing
+from emoreg.runtime.out_of_memory import is_out_of_memory
 from emoreg.runtime.quiet_libraries import errors_only
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def vary(
             prompt=list(prompts), image=images, generator=list(generators), output_type="pil", **how, **shape
         )
     except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise UserError(
             f"out of memory with {len(sources)} of {size}x{size} pixels at once on {model.place}; "
@@ -176,13 +177,6 @@ def _device(name: str) -> str:
     return name
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    words = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
-    return any(word in str(error).lower() for word in words)
-
-
 def _explain(name: str, error: Exception) -> str:
     """Explain in one line why a model could not be loaded."""
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -197,7 +191,7 @@ def _explain(name: str, error: Exception) -> str:
                 f"or download the model into the cache when online (hf download {name})"
             )
         cause = cause.__cause__ or cause.__context__
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return f"out of memory while loading {name}; free some, or choose a smaller model or --device cpu"
     message = shortened(str(error), 1000) or type(error).__name__
     return f"cannot load the model {name} ({ONLY_SAFETENSORS}): {message}"
