@@ -42,7 +42,6 @@ from emoreg.data.tools.diffusion.image_to_image import Model, load, require_extr
 from emoreg.data.tools.diffusion.settings import DiffuseSettings
 from emoreg.data.tools.diffusion.variants import (
     FLAGGED,
-    MANIFEST,
     Provenance,
     Variant,
     digest_of,
@@ -72,7 +71,6 @@ class Diffused:
     """Result of `diffuse`.
 
     Args:
-        manifest: the new set, for stimuli.root of diffused_emod or manifest.
         made: number of images made by this call.
         kept: number of images that existed before.
         flagged: number of images skipped, now or before, because the model's safety checker blackened them.
@@ -80,7 +78,6 @@ class Diffused:
         seconds: mean time per image of this call; 0 if it made none.
     """
 
-    manifest: Path
     made: int
     kept: int
     flagged: int
@@ -113,21 +110,27 @@ def diffuse(
     name = model
     if not isinstance(model, str):
         name = str(getattr(model.config, "_name_or_path", None) or type(model).__name__)
-    common = _common(stimuli, name, settings)
+    common = {  # what all images of the folder share
+        "set": stimuli.name,
+        "model": name,
+        "revision": settings.revision,
+        "strength": settings.strength,
+        "steps": settings.steps,
+        "guidance": settings.guidance_scale,
+        "prompt": settings.prompt,
+        "size": settings.size,
+        "seed": settings.seed,
+    }
     _check_folder(out, stimuli.images, common)  # before a lock is written in a folder that is refused
     with hold_new(out, "set's folder"):
-        return _diffuse(stimuli, model, name, common, settings, out, progress)
+        return _diffuse(stimuli, model, common, settings, out, progress)
 
 
 def _diffuse(
-    stimuli: Stimuli,
-    model: str | Any,
-    name: str,
-    common: Provenance,
-    settings: DiffuseSettings,
-    out: Path,
-    progress: Progress,
+    stimuli: Stimuli, model: str | Any, common: Provenance, settings: DiffuseSettings, out: Path, progress: Progress
 ) -> Diffused:
+    """The rest of `diffuse`, given the settings that all images of the folder have in common."""
+    name = common["model"]
     commit = _check_folder(out, stimuli.images, common)  # another process may have held the lock
     wanted, done, unreadable = _examine(stimuli, settings, common, out, progress)
     kept = sum(not provenance["flagged"] for provenance in done.values())
@@ -156,7 +159,7 @@ def _diffuse(
     if count == 0:
         raise UserError(f"the safety checker of {name} flagged all {len(done)} images; see {out / FLAGGED}")
     made = count - kept
-    return Diffused(out / MANIFEST, made, kept, len(done) - count, unreadable, seconds / made if made else 0.0)
+    return Diffused(made, kept, len(done) - count, unreadable, seconds / made if made else 0.0)
 
 
 def with_labels(stimuli: Stimuli, choice: LabelChoice) -> Stimuli:
@@ -170,21 +173,6 @@ def with_labels(stimuli: Stimuli, choice: LabelChoice) -> Stimuli:
     table, space, rows = choose_labels(stimuli, choice)
     splits = None if stimuli.splits is None else [stimuli.splits[row] for row in rows]
     return Stimuli(stimuli.name, table.images, (Labels(space, table.labels),), splits, stimuli.missing)
-
-
-def _common(stimuli: Stimuli, name: str, settings: DiffuseSettings) -> Provenance:
-    """The settings that all images of a folder share."""
-    return {
-        "set": stimuli.name,
-        "model": name,
-        "revision": settings.revision,
-        "strength": settings.strength,
-        "steps": settings.steps,
-        "guidance": settings.guidance_scale,
-        "prompt": settings.prompt,
-        "size": settings.size,
-        "seed": settings.seed,
-    }
 
 
 def _check_folder(out: Path, images: Images, common: Provenance) -> str:
