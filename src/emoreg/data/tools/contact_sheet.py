@@ -109,7 +109,7 @@ def choose(labels: PackedLabels, count: int, seed: int) -> NDArray[np.int64]:
         chosen = shuffled[:count]
         return chosen[np.argsort(labels.values[chosen, 0], kind="stable")]
     classes = majority(labels.values.astype(np.float32)) if labels.values.ndim == 2 else labels.values
-    index_in_class = pd.Series(shuffled).groupby(classes[shuffled]).cumcount()
+    index_in_class = pd.Series(shuffled).groupby(classes[shuffled]).cumcount().to_numpy()
     in_turn = shuffled[np.argsort(index_in_class, kind="stable")][:count]
     return in_turn[np.argsort(classes[in_turn], kind="stable")]
 
