@@ -53,6 +53,13 @@ def test_one_pass_gives_the_predictions_with_and_without_emotion(images: ImageSe
     assert not model.backbone._forward_hooks
 
 
+def test_features_are_kept_once_if_both_branches_share_one_network(images: ImageSet) -> None:
+    shared = TinyBackbone(6)
+    responses = split_responses(RegulatedClassifier(shared, shared, 3).eval(), images, np.array([0, 600]), FABRIC)
+    assert responses.features.shape == (2, 6)
+    np.testing.assert_array_equal(responses.features, responses.emotional_features)
+
+
 def test_a_plain_classifier_has_no_emotional_effect(images: ImageSet) -> None:
     model = RegulatedClassifier(TinyBackbone(6), None, 3, mode="none").eval()
     responses = split_responses(model, images, np.arange(5), FABRIC)

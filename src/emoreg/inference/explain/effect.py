@@ -87,20 +87,19 @@ def split_responses(
         fabric: device and precision.
     """
     networks = {"plain": model.backbone, "emotional": model.encoder}
-    kept: dict[str, list[Tensor]] = {name: [] for name in networks}
-    start, in_batch = 0, torch.tensor([], dtype=torch.int64)  # those of `rows` in the current batch
+    current: dict[str, Tensor] = {}  # features of the current batch
 
     def keep(name: str, _module: nn.Module, _inputs: tuple[Any, ...], features: Tensor) -> None:
-        kept[name].append(features[in_batch.to(features.device)].float().cpu())
+        current[name] = features
 
     parts: list[tuple[Tensor, ...]] = []
+    kept: dict[str, list[Tensor]] = {name: [] for name in networks}
+    start = 0
     with contextlib.ExitStack() as hooks:
         for name, network in networks.items():
             if network is not None:
                 hooks.enter_context(network.register_forward_hook(functools.partial(keep, name)))
         for batch, labels in evaluation_batches(images):
-            is_inside = (rows >= start) & (rows < start + len(labels))
-            in_batch, start = torch.from_numpy(rows[is_inside] - start), start + len(labels)
             with fabric.autocast():
                 response = model.respond(batch)
             without = response if response.emotional is None else at_lambda(response, 0.0, model.mix)
@@ -112,6 +111,10 @@ def split_responses(
             if response.lam is not None:
                 lam = response.lam.float().expand_as(response.logits).gather(1, truth)[:, 0]
             parts.append(tuple(values.cpu() for values in (labels, *probabilities, *correct, lam)))
+            in_batch = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + len(labels))] - start
+            start += len(labels)
+            for name, features in current.items():
+                kept[name].append(features[torch.from_numpy(in_batch).to(features.device)].float().cpu())
     columns = [torch.cat(column).numpy() for column in zip(*parts, strict=True)]
     is_regulated = model.encoder is not None
     return SplitResponses(
