@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 import zipfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from emoreg.errors import UserError
 from emoreg.inference.answer import Answer
 from emoreg.inference.load import load_run
 from emoreg.inference.pictures import thumbnail
-from emoreg.inference.predict import FeelWith, FeltEmotion, Prediction, at_lambda, predict
+from emoreg.inference.predict import FeelWith, FeltEmotion, Prediction, at_lambda, find_images, predict
 from emoreg.models.regulation import RegulatedClassifier
 from emoreg.stages.affective_heads import heads_of
 from tiny_backbone import TinyBackbone
@@ -91,6 +93,20 @@ def test_images_come_from_folders_zips_files_and_pixels(runs: Path, photos: Path
     assert names == [f"{archive}/inside/a.png", f"{photos}/b.jpg", "2", f"{photos}/below/c.png"]
     first = next(iter(predict(runs / "plain", photos / "a.png", device="cpu")))
     np.testing.assert_allclose(predictions[0].regulated.probabilities, first.regulated.probabilities, atol=1e-6)
+
+
+def test_a_path_like_object_is_one_path_even_if_it_can_be_iterated(photos: Path) -> None:
+    class Folder(os.PathLike[str]):
+        def __fspath__(self) -> str:
+            return str(photos)
+
+        def __str__(self) -> str:
+            return str(photos)
+
+        def __iter__(self) -> Iterator[str]:
+            return iter(["a.png"])
+
+    assert find_images(Folder()) == list_files(photos)
 
 
 def test_an_image_gives_the_same_prediction_in_every_form(runs: Path, photos: Path) -> None:

@@ -298,8 +298,8 @@ def find_images(images: Images, progress: Progress | None = None) -> list[Image]
     """
     if isinstance(images, Mapping):
         raise UserError("a mapping of names to images has no order for predictions; give list(images.values())")
-    is_single = isinstance(images, str | bytes | bytearray | memoryview | File | Tensor) or hasattr(images, "read")
-    is_single |= isinstance(images, np.ndarray) and images.ndim in (2, 3)
+    is_single = isinstance(images, str | PathLike | bytes | bytearray | memoryview | File | Pillow.Image | Tensor)
+    is_single |= hasattr(images, "read") or (isinstance(images, np.ndarray) and images.ndim in (2, 3))
     items: Iterable[Any] = images if isinstance(images, Iterable) and not is_single else [images]
     progress = progress or Progress()
     found = [image for item in items for image in _images_of(item, progress)]
