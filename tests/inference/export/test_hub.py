@@ -118,6 +118,7 @@ def test_a_config_that_does_not_describe_a_classifier_is_refused(
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     line = refusal(lambda: RegulatedModel.from_pretrained(tmp_path))
     assert message in line and str(tmp_path) in line and len(line) < 1000
+    assert "leave it out" not in line  # config.json is complete, unlike a recipe
 
 
 class RunsCode:

@@ -239,6 +239,8 @@ def _check_input(image_size: Any, fit: Any, mean: Any, std: Any) -> None:
 
 def _settings(name: str, defaults: S, values: dict[str, Any]) -> S:
     """Parse a section of config.json. Raise SettingError for a wrong value or an unknown key."""
+    if not isinstance(values, dict):
+        raise SettingError(name, "must be a mapping of keys to values")
     try:
         settings: S = build(defaults, values)
     except SettingError as error:
