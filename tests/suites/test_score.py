@@ -21,7 +21,7 @@ from emoreg.stages.classifier import load_classifier
 from emoreg.stages.classify import train
 from emoreg.suites import score as module
 from emoreg.suites.options import parse_suites
-from emoreg.suites.results import SuiteResult, file_of, read_result
+from emoreg.suites.results import SuiteResult, file_of, read_result, write_result
 from emoreg.suites.score import require_scorable, score_suites
 from emoreg.suites.subject import open_subject
 
@@ -119,6 +119,13 @@ def test_figures_of_an_earlier_training_in_the_same_folder_do_not_count(run: Pat
     final = json.loads((run / FINAL).read_text())
     (run / FINAL).write_text(json.dumps(final | {"seconds": 1.0}))
     assert read_result(Run(run), CALIBRATION) is None
+
+
+def test_a_result_is_not_written_for_a_run_whose_metrics_cannot_be_read(run: Path) -> None:
+    (run / FINAL).unlink()
+    with pytest.raises(UserError, match=rf"{FINAL} cannot be read: "):
+        write_result(Run(run), CALIBRATION, {"figures": {"ece": 0.1}, "images": "12 images"})
+    assert not file_of(Run(run), CALIBRATION).exists()
 
 
 def test_a_damaged_result_is_refused_with_what_to_do(run: Path, quiet: Progress) -> None:

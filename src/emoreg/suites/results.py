@@ -58,8 +58,12 @@ def file_of(run: Run, suite: Suite) -> Path:
 
 
 def run_checksum(run: Run) -> str:
-    """The checksum of a run's final metrics. Raises OSError if they cannot be read."""
-    return hashlib.sha256(read_bounded(run.folder / FINAL)).hexdigest()
+    """The checksum of a run's final metrics. Raises UserError if they cannot be read."""
+    path = run.folder / FINAL
+    try:
+        return hashlib.sha256(read_bounded(path)).hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def read_result(run: Run, suite: Suite) -> SuiteResult | None:
@@ -82,13 +86,12 @@ def read_result(run: Run, suite: Suite) -> SuiteResult | None:
         figures, contents = _figures(content["figures"]), content.get("contents", {})
         if not isinstance(contents, dict) or not all(isinstance(checksum, str) for checksum in contents.values()):
             raise ValueError("contents must be checksums")
-        is_of_run = content["run"] == run_checksum(run)
     except OSError as error:
-        raise UserError(f"{error.filename or path} cannot be read: {error.strerror or error}") from None
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except (KeyError, TypeError, ValueError) as error:
         reason = shortened(f"no {error}" if isinstance(error, KeyError) else str(error))
         raise UserError(f"{path} is damaged ({reason}); delete it, and score the suite again") from None
-    if not is_of_run:
+    if content["run"] != run_checksum(run):
         return None
     return SuiteResult(suite.name, suite.public_options, figures, content["images"], path, contents)
 
@@ -126,6 +129,6 @@ def write_result(run: Run, suite: Suite, content: Mapping[str, Any]) -> None:
     path = file_of(run, suite)
     make_folder(path.parent, "folder of results")
     figures = {name: value if math.isfinite(value) else None for name, value in content["figures"].items()}
+    header = {"format": FORMAT, "suite": suite.name, "options": suite.public_options, "run": run_checksum(run)}
     with writing(path):
-        header = {"format": FORMAT, "suite": suite.name, "options": suite.public_options, "run": run_checksum(run)}
         write_json(path, {**header, **content, "figures": figures, "contents": _contents_of_sets(suite)})
