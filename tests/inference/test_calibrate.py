@@ -122,7 +122,7 @@ def test_a_run_of_given_images_is_calibrated_on_their_validation_images(tmp_path
     settings = {"training.epochs": 1, "training.device": "cpu", "target.image_size": 8, "backbone.name": "resnet8"}
     recipe = read_recipe(TrainRecipe, None, settings | {"target.validation": 0.5})
     run = train(recipe, tmp_path / "run", progress=quiet, data=data)
-    assert "in Python: give them again (data=)" in refusal(lambda: calibrate(run, device="cpu", progress=quiet))
+    assert "pass them again in Python (data=)" in refusal(lambda: calibrate(run, device="cpu", progress=quiet))
     relabelled = dataclasses.replace(data, train=Table("mine", data.train.images, 1 - data.train.labels))
     with pytest.raises(SettingError, match=r"data: must be what .*run was trained on"):
         calibrate(run, relabelled, "cpu", progress=quiet)

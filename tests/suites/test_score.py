@@ -80,6 +80,8 @@ def test_a_run_of_given_images_is_scored_only_on_these(tmp_path: Path, quiet: Pr
                 score_suites(run, ["calibration"], "cpu", data=other, progress=quiet)
 
     refuse_others()
+    with pytest.raises(UserError, match=r"run was trained on images .* in Python .*: pass them again .*\(data=\)"):
+        score_suites(run, ["calibration"], "cpu", progress=quiet)
     (found,) = score_suites(run, ["calibration"], "cpu", data=data, progress=quiet)
     refuse_others()
     assert score_suites(run, ["calibration"], "cpu", data=data, progress=quiet) == (found,)

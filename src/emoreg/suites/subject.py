@@ -168,6 +168,11 @@ def target_of(run: Run, recipe: TrainRecipe, classes: tuple[str, ...], data: Tar
     Raises:
         UserError: the images are missing, are not given again, or have other classes than the run's classifier.
     """
+    if data is None and recipe.target.name.startswith(GIVEN_IMAGES):
+        raise UserError(
+            f"{run.folder} was trained on images that were given in Python ({recipe.target.name}): pass them again in "
+            "Python (data=)"
+        )
     target = read_target(without_unread_root(recipe.target), recipe.edition) if data is None else data
     if tuple(target.classes) != classes:
         raise UserError(f"{run.folder}: the classes of {recipe.target.name} are not those that it was trained on")
