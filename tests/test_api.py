@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,11 +19,19 @@ def imported_by(statements: str) -> set[str]:
 
 
 def test_every_public_name_exists_and_is_documented() -> None:
-    assert emoreg.__all__ == sorted(emoreg.__all__) and set(emoreg.__all__) == set(emoreg._HOMES)
+    assert emoreg.__all__ == sorted(emoreg.__all__)
     for name in emoreg.__all__:
         public = getattr(emoreg, name)
         assert public.__name__ == name and public.__doc__
         assert name in dir(emoreg)
+
+
+def test_type_checkers_see_each_public_name_at_the_place_it_is_imported_from() -> None:
+    tree = ast.parse(Path(emoreg.__file__).read_text(encoding="utf-8"))
+    (checked,) = (node for node in tree.body if isinstance(node, ast.If))
+    imports = [node for node in checked.body if isinstance(node, ast.ImportFrom)]
+    seen = {name.asname: (node.module, name.name) for node in imports for name in node.names}
+    assert seen == {name: (f"emoreg.{home}", name) for name, home in emoreg._HOMES.items()}
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
