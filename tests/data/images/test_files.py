@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import struct
+import time
 import tracemalloc
 import zipfile
 import zlib
@@ -154,6 +156,14 @@ def test_the_field_for_unicode_names_is_used(tmp_path: Path, raw: bytes) -> None
     assert guessed_names(path) == ()
 
 
+def test_names_that_declare_their_encoding_do_not_decide_on_the_others(tmp_path: Path) -> None:
+    raw, others = "Bären/1.png".encode("cp850"), "Füch/2.png"  # of equal length
+    # The second name has the field of the first, which does not belong to it.
+    path = zip_without_flag(tmp_path / "a.zip", raw, others.encode(), extra=unicode_name("Bären/1.png", raw))
+    assert [file.name for file in list_files(path)] == ["Bären/1.png", others]
+    assert guessed_names(path) == ()
+
+
 def test_the_field_for_unicode_names_is_checked(tmp_path: Path) -> None:
     path = zip_without_flag(tmp_path / "a.zip", b"dog/1.png", extra=unicode_name("cat/1.png", b"other"))
     assert [file.name for file in list_files(path)] == ["dog/1.png"]
@@ -222,6 +232,28 @@ def test_only_a_few_zips_stay_open_and_a_changed_one_is_opened_again(tmp_path: P
     written(paths[3], "a.png", content=b"new")
     os.utime(paths[3], ns=(1, 1))
     assert found[3].read() == b"new"
+
+
+def test_threads_that_start_together_open_a_zip_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, check, opened = File("a.png", written(tmp_path / "a.zip", "a.png")), files._check_archive, list[Path]()
+
+    def slow(path: Path, archive: zipfile.ZipFile) -> files._Archive:
+        opened.append(path)
+        time.sleep(0.2)
+        return check(path, archive)
+
+    monkeypatch.setattr(files, "_check_archive", slow)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(File.read, [file] * 8)) == [b"x"] * 8
+    assert opened == [file.root]
+
+
+def test_a_zip_that_is_refused_does_not_stay_open(tmp_path: Path) -> None:
+    path = written(tmp_path / "odd.zip", "../a.png")
+    with pytest.raises(UserError, match="outside") as caught:
+        list_files(path)
+    zips = [each for each in gc.get_objects() if type(each) is zipfile.ZipFile and each.filename == str(path)]
+    assert all(each.fp is None for each in zips) and caught.value
 
 
 def test_threads_read_one_zip_at_the_same_time(tmp_path: Path) -> None:

@@ -222,32 +222,43 @@ class _Archive:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
+_opening = threading.Lock()
+
+
 def _open_zip(path: Path) -> _Archive:
     """Return the opened and checked archive, shared by all threads; reopen it if the file has changed."""
-    return _opened(path, path.stat().st_mtime_ns)
+    changed_ns = path.stat().st_mtime_ns
+    with _opening:  # else each of several threads would read the directory, which may be large
+        return _opened(path, changed_ns)
 
 
 @functools.lru_cache(MAX_OPEN_ZIPS)  # one that is dropped closes itself when no entry of it is being read
 def _opened(path: Path, _changed_ns: int) -> _Archive:
+    zip_file = zipfile.ZipFile(path)
     try:
-        zip_file, encoding = zipfile.ZipFile(path, metadata_encoding="utf-8"), "utf-8"
-    except UnicodeDecodeError:
-        zip_file, encoding = zipfile.ZipFile(path), "cp437"
-    return _check_archive(path, zip_file, encoding)
+        return _check_archive(path, zip_file)
+    except UserError:
+        zip_file.close()  # else it would stay open, and on Windows could not be replaced, while the error is kept
+        raise
 
 
-if hasattr(os, "register_at_fork"):  # a forked child would share file positions with its parent
-    os.register_at_fork(after_in_child=_opened.cache_clear)
+def _forget_opened() -> None:
+    """Reset the cache in a forked child, which would otherwise share file positions with its parent."""
+    _opened.cache_clear()
+    _opening.release()
 
 
-def _check_archive(path: Path, zip_file: zipfile.ZipFile, encoding: str) -> _Archive:
-    """List the files and folders of an archive; see `_stored_name`. UserError if it is refused."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_forget_opened)
+
+
+def _check_archive(path: Path, zip_file: zipfile.ZipFile) -> _Archive:
+    """List the files and folders of an archive. UserError if it is refused."""
     shown, infos = printable(str(path)), zip_file.infolist()
     _check_limits(shown, infos, max(path.stat().st_size, 1))
     entries: dict[str, zipfile.ZipInfo] = {}
     folders, guessed = [], []
-    for info in infos:
-        stored_name, is_guess = _stored_name(info, encoding)
+    for info, (stored_name, is_guess) in zip(infos, _names(infos), strict=True):
         if not stored_name:
             raise UserError(f"{shown} has an entry without a name; create the zip again")
         name = stored_name.replace("\\", "/").removeprefix("./")  # as some Windows programs write them
@@ -287,24 +298,34 @@ def _check_entry(shown: str, name: str, info: zipfile.ZipInfo) -> None:
         raise UserError(f"{shown}: '{printable(name)}' is neither stored nor deflated; create the zip again")
 
 
-def _stored_name(info: zipfile.ZipInfo, encoding: str) -> tuple[str, bool]:
-    """The name of an entry, and whether its encoding is guessed.
+def _names(infos: Sequence[zipfile.ZipInfo]) -> list[tuple[str, bool]]:
+    """The name of each entry, and whether its encoding is guessed.
 
     A name is UTF-8 if flag 11 or Info-ZIP's field 0x7075 says so (APPNOTE.TXT 4.4.4 and 4.6.9). Otherwise the format
     specifies code page 437, but programs write the encoding of their system. Such names are read as UTF-8 only if all
     of them are valid: a single one may be valid by chance, such as two characters of GBK.
-
-    Args:
-        info: the entry.
-        encoding: with which zipfile has read the names without the flag.
     """
+    names = [_declared_name(info) for info in infos]
+    try:
+        b"/".join(name for name in names if isinstance(name, bytes)).decode("utf-8")
+        encoding = "utf-8"
+    except UnicodeDecodeError:
+        encoding = "cp437"
+
+    def decode(name: str | bytes) -> tuple[str, bool]:
+        if isinstance(name, str):
+            return name, False
+        return name.decode(encoding).partition("\0")[0], encoding == "cp437" and not name.isascii()
+
+    return [decode(name) for name in names]
+
+
+def _declared_name(info: zipfile.ZipInfo) -> str | bytes:
+    """The name of an entry; as raw bytes if the entry does not declare their encoding."""
     if info.flag_bits & 0x800:
-        return info.filename, False
-    raw = info.orig_filename.encode(encoding)
-    name = _unicode_name(info.extra, raw)
-    if name:
-        return name, False
-    return info.filename, encoding == "cp437" and not raw.isascii()
+        return info.filename
+    raw = info.orig_filename.encode("cp437")  # undoes zipfile's decoding
+    return _unicode_name(info.extra, raw) or raw
 
 
 def _unicode_name(extra: bytes, raw: bytes) -> str | None:
