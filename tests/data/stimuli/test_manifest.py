@@ -130,6 +130,15 @@ def test_a_malformed_manifest_is_named_in_one_line(
     assert str(path) in line and message in line and "\n" not in line
 
 
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32", "cp1252"])
+def test_rows_of_json_in_another_encoding_than_utf_8_are_refused(suffix: str, encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / f"manifest.{suffix}"
+    path.write_bytes('{"path": "é.jpg", "emotion": "awe"}\n'.encode(encoding))
+    with pytest.raises(UserError, match="row 1 is not JSON: 'utf-8' codec can't decode"):
+        read(str(path), False)
+
+
 @pytest.mark.parametrize("separator", [";", "\t", "|", ","])
 @pytest.mark.parametrize("name", ["manifest.csv", "manifest.txt", "manifest.tsv"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])

@@ -11,7 +11,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from emoreg.data.images.files import MAX_ENTRIES, File
@@ -127,14 +127,10 @@ def _parse(sheet: File, text: str, delimiter: str, quote: str) -> list[list[str]
 
 def read_json(sheet: File) -> Any:
     """The content of a JSON file. UserError if it is not JSON."""
-    return _parse_json(str(sheet), sheet.read())
-
-
-def _parse_json(place: str, content: bytes, hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
     try:
-        return json.loads(content, object_pairs_hook=hook)
+        return json.loads(sheet.read())
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{place} is not JSON: {error}") from None
+        raise UserError(f"{sheet} is not JSON: {error}") from None
 
 
 def read_objects(sheet: File) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -142,15 +138,22 @@ def read_objects(sheet: File) -> Iterator[tuple[str, dict[str, Any]]]:
     content = sheet.read()
     rows: Iterable[tuple[int, Any]]
     if sheet.name.lower().endswith(".json") and content.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
-        rows = enumerate(_parse_json(f"{sheet}, row 1", content, _unique_keys), start=1)
+        rows = enumerate(_parse_row(f"{sheet}, row 1", content), start=1)
     else:
         lines = enumerate(content.split(b"\n"), start=1)
-        rows = ((n, _parse_json(f"{sheet}, row {n}", line, _unique_keys)) for n, line in lines if line.strip())
+        rows = ((number, _parse_row(f"{sheet}, row {number}", line)) for number, line in lines if line.strip())
     for number, row in rows:
         place = f"{sheet}, row {number}"
         if not isinstance(row, dict):
             raise UserError(f'{place} must be an object, such as {{"path": "a.jpg", "emotion": "awe"}}')
         yield place, row
+
+
+def _parse_row(place: str, content: bytes) -> Any:
+    try:  # decoded here, because `json` would take lines of UTF-16, which are cut within characters, for another text
+        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_unique_keys)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place} is not JSON: {error}") from None
 
 
 def _unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
