@@ -18,6 +18,9 @@ CPU = torch.device("cpu")
         RuntimeError("MPS backend out of memory (MPS allocated: 7.64 GiB, other allocations: 68.91 GiB)"),
         RuntimeError("Invalid buffer size: 34.36 GiB"),
         RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA driver error: out of memory"),
+        RuntimeError("HIP error: out of memory"),
+        RuntimeError("unable to mmap 14483456 bytes from file <weights.pt>: Cannot allocate memory (12)"),
     ],
 )
 @pytest.mark.parametrize("most", [1, 3, 7, 100])

@@ -11,20 +11,21 @@ from emoreg.errors import UserError
 
 T = TypeVar("T")
 
-# PyTorch has an exception for some accelerators only. Its other allocators raise a RuntimeError with such a message.
+# PyTorch has an exception for some accelerators only. Otherwise it raises a RuntimeError, and libraries that load files
+# raise errors of their own, with one of these words.
 MESSAGES = (
-    "DefaultCPUAllocator: can't allocate memory",
-    "DefaultCPUAllocator: not enough memory",  # on Windows
-    "MPS backend out of memory",
-    "Invalid buffer size",  # of a tensor that is larger than Metal allows
-    "CUDA error: out of memory",  # from the driver, if another process took the memory
+    "out of memory",  # of MPS, and of a driver of CUDA or HIP, if another process took the memory
+    "can't allocate memory",  # of PyTorch's DefaultCPUAllocator
+    "not enough memory",  # of the same on Windows
+    "cannot allocate memory",  # of the operating system
+    "invalid buffer size",  # of a tensor that is larger than Metal allows
 )
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of Python or PyTorch says that a device or the machine is out of memory."""
+    """Whether an error of Python, PyTorch or another library says that a device or the machine is out of memory."""
     is_typed = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return is_typed or any(message in str(error) for message in MESSAGES)
+    return is_typed or any(message in str(error).lower() for message in MESSAGES)
 
 
 def in_halves(compute: Callable[[slice], T], batch: slice, device: torch.device) -> list[T]:
