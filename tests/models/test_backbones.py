@@ -235,6 +235,19 @@ def test_what_cannot_be_built_is_refused_in_one_line(settings: BackboneSettings,
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (nn.Linear(1, 1), "not a Linear; a network of your own needs no building"),
+        ({"name": "resnet20"}, "not a dict"),
+        (None, "not a NoneType"),
+    ],
+)
+def test_what_is_no_architecture_is_refused_with_what_to_give(given: Any, message: str) -> None:
+    with pytest.raises(SettingError, match=f"^settings: must be the name of an architecture, such as .*, {message}$"):
+        build_backbone(given)
+
+
 def test_weights_that_cannot_be_downloaded_are_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     create = timm.create_model
 

@@ -41,9 +41,7 @@ def build_backbone(settings: BackboneSettings | str, image_size: int = 32, secti
         SettingError: an unknown name (the closest match is suggested); a setting that the architecture does not have;
             weights that cannot be loaded.
     """
-    if isinstance(settings, str):
-        settings = BackboneSettings(settings)
-    typed_value(BackboneSettings, settings, "settings")
+    settings = _checked_settings(settings)
     image_size = typed_value(int, image_size, "image_size")
     settings = resolve_source(settings, section).for_images(image_size)
     try:
@@ -56,6 +54,16 @@ def build_backbone(settings: BackboneSettings | str, image_size: int = 32, secti
         return model
     except SettingError as error:
         raise error.within(section) from None
+
+
+def _checked_settings(settings: Any) -> BackboneSettings:
+    if isinstance(settings, str):
+        return BackboneSettings(settings)
+    if not isinstance(settings, BackboneSettings):
+        hint = "; a network of your own needs no building" if isinstance(settings, nn.Module) else ""
+        reason = f"must be the name of an architecture, such as 'resnet20', not a {type(settings).__name__}{hint}"
+        raise SettingError("settings", reason)
+    return settings
 
 
 @cache
