@@ -52,11 +52,16 @@ def _read(path: Path) -> dict[str, Tensor]:
         require_regular(path)
         content: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # on broken bytes, readers raise nearly anything
-        raise SettingError("weights", f"{path} cannot be read: {shortened(str(error), 200)}") from None
+        reason = getattr(error, "strerror", None) or shortened(str(error), 200)
+        raise SettingError("weights", f"{path} cannot be read: {reason}") from None
     for key in NESTED:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
             break
-    if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
+    if (
+        not isinstance(content, dict)
+        or not content
+        or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+    ):
         raise SettingError("weights", f"{path} does not hold a state dict, as module.state_dict() returns it")
     return content
