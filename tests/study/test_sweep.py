@@ -187,6 +187,7 @@ def test_errors_advise_only_what_a_sweep_can_do(
     sweep = sweep_of(tmp_path, [0.1], "recipe: base.yaml")
     with pytest.raises(UserError, match=r"^an image set is not here, and no run was started: \[1\] target"):
         run_sweep(sweep, tmp_path / "out", progress=quiet)
+    assert not (tmp_path / "out").exists()
     for name, value in {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "RANK": "0"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="a sweep is not for torchrun"):
