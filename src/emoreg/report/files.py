@@ -17,7 +17,9 @@ from emoreg.runtime.safe_io import write_atomically, writing
 
 
 def write_reports(folder: Path, analysis: Analysis, sentences: Sequence[str]) -> Path:
-    """Write report.html, whose path is returned, report.md, report.tex and report.json, with `findings.findings`.
+    """Write report.html, report.md, report.tex and report.json with a study's findings, the most important first.
+
+    Returns the path of report.html.
 
     Raises:
         UserError: the folder is a run's, or a file cannot be written.
