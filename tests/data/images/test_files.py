@@ -194,7 +194,7 @@ def test_a_zip_bomb_is_refused_by_its_unpacked_size(tmp_path: Path, monkeypatch:
     path = written(tmp_path / "bomb.zip", "a.png", "b.png", content=bytes(1_000_000))
     assert len(list_files(path)) == 2  # small archives have no limit
     monkeypatch.setattr(files, "FREE_EXPANSION_BYTES", 1_000_000)
-    files._opened.cache_clear()
+    files._listed.cache_clear()
     with pytest.raises(UserError, match=r"bomb\.zip would unpack to [\d,]+ times its size, like a zip bomb"):
         list_files(path)
     monkeypatch.setattr(files, "MAX_EXPANDED_BYTES", 1_500_000)
@@ -237,7 +237,7 @@ def test_only_a_few_zips_stay_open_and_a_changed_one_is_opened_again(tmp_path: P
 def test_threads_that_start_together_open_a_zip_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, check, opened = File("a.png", written(tmp_path / "a.zip", "a.png")), files._check_archive, list[Path]()
 
-    def slow(path: Path, archive: zipfile.ZipFile) -> files._Archive:
+    def slow(path: Path, archive: zipfile.ZipFile) -> files._Directory:
         opened.append(path)
         time.sleep(0.2)
         return check(path, archive)
@@ -268,16 +268,22 @@ def test_threads_read_one_zip_at_the_same_time(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_process_does_not_share_the_position_in_a_zip(tmp_path: Path) -> None:
+def test_a_forked_process_does_not_share_the_position_in_a_zip_nor_read_its_directory_again(tmp_path: Path) -> None:
     file = list_files(written(tmp_path / "a.zip", "a.png"))[0]
+    assert file.read() == b"x"
     with multiprocessing.get_context("fork").Pool(1) as pool:
         assert pool.apply(_opened_zips) == 0
         assert pool.apply(file.read) == b"x"
+        assert pool.apply(_directories_read) == _directories_read()
     assert _opened_zips() > 0
 
 
 def _opened_zips() -> int:
     return files._opened.cache_info().currsize
+
+
+def _directories_read() -> int:
+    return files._listed.cache_info().misses
 
 
 def test_windows_separators_in_a_zip_are_read_as_folders(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ far above any published image set and far below what harms a machine.
 from __future__ import annotations
 
 import functools
+import io
 import os
 import stat
 import struct
 import threading
+import weakref
 import zipfile
 import zlib
 from collections import Counter
@@ -32,6 +34,7 @@ MAX_EXPANDED_BYTES = 2**40  # per zip, all files unpacked: six times ImageNet
 # There is no ratio limit for small archives.
 MAX_EXPANSION, FREE_EXPANSION_BYTES = 200, 2**30
 MAX_OPEN_ZIPS = 8  # the most recently used stay open
+NO_ENTRIES = b"PK\5\6" + bytes(18)  # a zip without files
 ARRAYS = (".npy", ".npz")  # of NumPy; the second is a zip
 
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -107,16 +110,16 @@ class File:
         try:
             if self.root.is_dir():
                 return (self.root / self.name).stat().st_size
-            return _open_zip(self.root).entries[self.name].file_size
+            return _list_zip(self.root).entries[self.name].file_size
         except (OSError, ValueError, KeyError, *_ZIP_ERRORS) as error:
             raise UserError(f"cannot read {self}: {_reason(error)}") from None
 
     def _read_from_zip(self) -> bytes:
-        archive = _open_zip(self.root)
-        entry = archive.entries[self.name]
+        entry = _list_zip(self.root).entries[self.name]
         self._check_size(entry.file_size)
-        # Threads share one ZipFile, whose directory may be large. Its count of open entries needs the lock; unpacking,
-        # which takes most of the time, does not.
+        archive = _open_zip(self.root)
+        # Threads share one ZipFile. Its count of open entries needs the lock; unpacking, which takes most of the time,
+        # does not.
         with archive.lock:
             opened = archive.zip.open(entry)
         try:
@@ -154,7 +157,7 @@ def list_files(root: Path | str) -> list[File]:
     except OSError as error:
         raise UserError(f"cannot list {printable(str(error.filename or root))}: {_reason(error)}") from None
     try:
-        return [File(name, root) for name in sorted(_open_zip(root).entries)]
+        return [File(name, root) for name in sorted(_list_zip(root).entries)]
     except (OSError, ValueError, *_ZIP_ERRORS) as error:
         reason = _reason(error)
         raise UserError(f"{printable(str(root))} is neither a folder nor a readable zip: {reason}") from None
@@ -166,14 +169,14 @@ def list_folders(root: Path | str) -> set[PurePosixPath]:
     if root.is_dir():
         names = {Path(above, name).relative_to(root).as_posix() for above, below, _ in os.walk(root) for name in below}
     else:
-        names = set(_open_zip(root).folders)
+        names = set(_list_zip(root).folders)
     return {PurePosixPath(name) for name in names if not _is_hidden(name)}
 
 
 def guessed_names(root: Path | str) -> tuple[str, ...]:
     """A line about a zip whose names are not UTF-8 and of unknown encoding; empty for other zips and for folders."""
     root = Path(root)
-    guessed = () if root.is_dir() else _open_zip(root).guessed
+    guessed = () if root.is_dir() else _list_zip(root).guessed
     if not guessed:
         return ()
     return (
@@ -214,32 +217,53 @@ def _reason(error: Exception) -> str:
 
 
 @dataclass(frozen=True)
-class _Archive:
-    zip: zipfile.ZipFile
+class _Directory:
+    """The checked directory of an archive."""
+
     entries: dict[str, zipfile.ZipInfo]  # files by name
     folders: tuple[str, ...]
     guessed: tuple[str, ...]  # file names of unknown encoding
+
+
+@dataclass(frozen=True)
+class _Archive:
+    """An opened archive; entries of its `_Directory` are read from it."""
+
+    zip: zipfile.ZipFile
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 _opening = threading.Lock()
 
 
-def _open_zip(path: Path) -> _Archive:
-    """Return the opened and checked archive, shared by all threads; reopen it if the file has changed."""
+def _list_zip(path: Path) -> _Directory:
+    """Return the checked directory of an archive, shared by all threads; read it again if the file has changed."""
     changed_ns = path.stat().st_mtime_ns
     with _opening:  # else each of several threads would read the directory, which may be large
+        return _listed(path, changed_ns)
+
+
+@functools.lru_cache(MAX_OPEN_ZIPS)
+def _listed(path: Path, _changed_ns: int) -> _Directory:
+    with zipfile.ZipFile(path) as zip_file:  # closed at once: else a refused one could not be replaced on Windows
+        return _check_archive(path, zip_file)
+
+
+def _open_zip(path: Path) -> _Archive:
+    """Return the opened archive, shared by all threads; reopen it if the file has changed."""
+    changed_ns = path.stat().st_mtime_ns
+    with _opening:
         return _opened(path, changed_ns)
 
 
 @functools.lru_cache(MAX_OPEN_ZIPS)  # one that is dropped closes itself when no entry of it is being read
 def _opened(path: Path, _changed_ns: int) -> _Archive:
-    zip_file = zipfile.ZipFile(path)
-    try:
-        return _check_archive(path, zip_file)
-    except UserError:
-        zip_file.close()  # else it would stay open, and on Windows could not be replaced, while the error is kept
-        raise
+    # A ZipFile of no entries that is given the file: the directory of a million files takes many seconds to read, and a
+    # gigabyte of memory, which every forked process would spend again.
+    zip_file, file = zipfile.ZipFile(io.BytesIO(NO_ENTRIES)), path.open("rb")
+    zip_file.fp = file
+    weakref.finalize(zip_file, file.close)
+    return _Archive(zip_file)
 
 
 def _forget_opened() -> None:
@@ -252,7 +276,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_forget_opened)
 
 
-def _check_archive(path: Path, zip_file: zipfile.ZipFile) -> _Archive:
+def _check_archive(path: Path, zip_file: zipfile.ZipFile) -> _Directory:
     """List the files and folders of an archive. UserError if it is refused."""
     shown, infos = printable(str(path)), zip_file.infolist()
     _check_limits(shown, infos, max(path.stat().st_size, 1))
@@ -275,7 +299,7 @@ def _check_archive(path: Path, zip_file: zipfile.ZipFile) -> _Archive:
         entries[name] = info
         if is_guess:
             guessed.append(name)
-    return _Archive(zip_file, entries, tuple(folders), tuple(guessed))
+    return _Directory(entries, tuple(folders), tuple(guessed))
 
 
 def _check_limits(shown: str, infos: Sequence[zipfile.ZipInfo], packed: int) -> None:
