@@ -193,9 +193,11 @@ def test_work_continues_without_stderr(
 def test_a_bar_shows_whole_numbers_at_any_width(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = in_a_terminal(monkeypatch)
     monkeypatch.setenv("COLUMNS", columns)
-    with Progress().task("train", 1200, "steps") as advance:
+    progress = Progress()
+    with progress.task("train", 1200, "steps") as advance:
         advance(377)
-        time.sleep(0.2)  # until it is drawn
+        assert progress._bars is not None
+        progress._bars.refresh()  # a thread draws it as well, a moment later
     shown = terminal.getvalue()
     assert "377/1200" in shown and "steps" in shown
 
