@@ -3,10 +3,12 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from emoreg.errors import UserError
+from emoreg.runtime import safe_io
 from emoreg.runtime.safe_io import make_folder, read_bounded, read_json, write_atomically, write_json, writing
 
 
@@ -68,6 +70,28 @@ def test_two_processes_with_one_number_do_not_write_into_one_file(
     monkeypatch.setattr(os, "fsync", while_another_writes)
     write_atomically(path, b"ours")
     assert path.read_bytes() == b"ours" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("platform", ["win32", "linux"])
+def test_a_file_that_is_open_elsewhere_is_replaced_on_windows_once_it_is_closed(
+    platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, refused = Path.replace, [PermissionError(errno.EACCES, "Access is denied")] * 2
+
+    def replace_if_closed(path: Path, target: Path) -> Path:
+        if refused:
+            raise refused.pop()
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace_if_closed)
+    monkeypatch.setattr(safe_io, "sys", SimpleNamespace(platform=platform))
+    if platform == "win32":
+        write_atomically(tmp_path / "table", b"new")
+        assert (tmp_path / "table").read_bytes() == b"new"
+    else:
+        with pytest.raises(PermissionError):
+            write_atomically(tmp_path / "table", b"new")
+        assert not any(tmp_path.iterdir()) and len(refused) == 1
 
 
 def test_a_folder_is_created_with_its_parents_and_may_exist(tmp_path: Path) -> None:

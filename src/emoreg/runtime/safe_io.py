@@ -7,6 +7,8 @@ import errno
 import json
 import os
 import stat
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 from emoreg.errors import UserError
 
 MAX_TEXT_BYTES = 64 * 2**20  # far larger than the JSON and CSV files that emoreg writes
+PATIENCE, MOMENT = 5.0, 0.05  # seconds that a file may be open elsewhere, and between attempts to replace it
 
 
 def require_regular(path: Path) -> os.stat_result:
@@ -74,10 +77,23 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        _replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):  # usually gone; an error here would hide the original one
             temporary.unlink()
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Rename a file to one that may exist. Windows refuses this while another process has that one open to read it."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError:
+            if sys.platform != "win32" or time.monotonic() > deadline:
+                raise
+        time.sleep(MOMENT)
 
 
 def write_json(path: Path, content: Any) -> None:
