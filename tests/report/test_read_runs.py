@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -156,3 +157,8 @@ def test_an_object_that_is_not_a_frame_is_refused() -> None:
 def test_bits_that_a_csv_file_has_spoiled_are_refused() -> None:
     frame = results(stage_2({"none": [0.5]}, test_correct="b'\\xf0'"))
     assert "column 'test_correct' holds text instead of bytes, as after a CSV file" in refusal(lambda: read_runs(frame))
+
+
+def test_a_csv_to_print_has_plain_line_ends_on_any_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "linesep", "\r\n")  # Windows prints "\n" as this, and would print two "\r"
+    assert rows_text(pd.DataFrame({"seed": [1, 2]}), "csv") == "seed\n1\n2\n"

@@ -178,7 +178,7 @@ def rows_text(table: pd.DataFrame, style: Literal["csv", "json", "markdown"]) ->
     """Write all rows of a table of results as text; bytes in base64, lists in a CSV as JSON."""
     table = table.map(lambda value: base64.b64encode(value).decode() if isinstance(value, bytes) else value)
     if style == "csv":
-        return table.map(_as_json).to_csv(index=False)
+        return table.map(_as_json).to_csv(index=False, lineterminator="\n")
     if style == "json":
         return f"{table.to_json(orient='records', indent=2, force_ascii=False)}\n"
     lines = [list(table.columns), ["---"] * table.shape[1], *_cells(table)]
