@@ -39,7 +39,7 @@ def test_the_report_of_an_own_loop_has_the_verdicts_of_a_study(report: tuple[Pat
     page = made.page.read_text(encoding="utf-8")
     assert "<h1>My loop</h1>" in page and "own training loop, 64 runs in the frame" in page
     assert "Each run was scored on the test images once" not in page  # a table cannot show it
-    assert json.loads((folder / "report.json").read_text())["editions"] == []
+    assert json.loads((folder / "report.json").read_text(encoding="utf-8"))["editions"] == []
 
 
 def test_the_author_s_word_stands_among_the_findings(report: tuple[Path, Report]) -> None:
@@ -57,7 +57,7 @@ def test_seeds_that_an_arm_lacks_are_reported_with_their_contrasts(tmp_path: Pat
         "Only 5 of 8 seeds are in the label effect and the emotion effect of Learn-E-Reg: shuffled is missing in 3."
     )
     assert expected in made.findings
-    assert expected in json.loads((tmp_path / "report.json").read_text())["findings"]
+    assert expected in json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["findings"]
     assert expected in made.page.read_text(encoding="utf-8")
     assert any("the seeds that all arms of a contrast have" in sentence for sentence in made.not_checked)
     made = emoreg.report_results(frame[~((frame["arm"] == "Learn-E-Reg") & (frame["seed"] == 0))], tmp_path)
