@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pandas as pd
 import pytest
@@ -163,6 +165,19 @@ def test_a_worker_that_does_not_end_does_not_block_the_study(
         (worker,) = pool.workers
         start = time.monotonic()
     assert time.monotonic() - start < 60 and worker.process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(("platform", "told"), [("win32", "ending 1 runs, which resume"), ("linux", "saving 1 runs")])
+def test_runs_are_said_to_be_saved_only_where_they_get_signals(
+    platform: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_pool, "sys", SimpleNamespace(platform=platform))
+    listening, worker = Listening(), MagicMock()
+    worker.process.is_alive.return_value = False
+    pool = LocalPool(2, listening)
+    pool.workers.append(worker)
+    pool.close()
+    assert any(told in line for line in listening.lines)
 
 
 @pytest.mark.usefixtures("in_time")

@@ -118,12 +118,16 @@ class LocalPool:
     def close(self) -> None:
         """End all workers: idle ones by a message, busy ones by SIGTERM, on which they save their run; then by SIGKILL.
 
-        Each step has a deadline, so that a worker that hangs does not block the study.
+        On Windows SIGTERM ends them at once. Each step has a deadline, so that a worker that hangs does not block the
+        study.
         """
         try:
             busy = [worker for worker in self.workers if worker.run is not None]
             if busy:
-                self.progress.say(f"saving {len(busy)} runs where they are; Ctrl-C again ends them at once")
+                if sys.platform == "win32":  # where a process can be ended, but gets no signal
+                    self.progress.say(f"ending {len(busy)} runs, which resume from their last epoch")
+                else:
+                    self.progress.say(f"saving {len(busy)} runs where they are; Ctrl-C again ends them at once")
             for worker in self.workers:
                 worker.ask_to_end()
             alive = _alive_after(ENDING, [worker for worker in self.workers if worker not in busy])
