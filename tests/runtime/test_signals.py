@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -34,6 +35,20 @@ def test_workers_that_leave_requests_to_their_parent_continue(each: signal.Signa
     # Like a scheduler, from a process other than the parent.
     subprocess.run([sys.executable, "-c", f"import os; os.kill({worker}, {int(each)})"], check=True)
     assert [int(pid) for pid in loaded] == [worker] * 39
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_workers_end_by_a_signal_of_the_process_that_started_them_though_a_fork_server_is_their_parent(
+    method: str,
+) -> None:
+    loader = DataLoader(Pids(), num_workers=1, worker_init_fn=leave_to_parent, multiprocessing_context=method)
+    loaded = iter(loader)
+    next(loaded)
+    (worker,) = multiprocessing.active_children()
+    worker.terminate()
+    worker.join(30)
+    assert worker.exitcode == 0
 
 
 LEAVES_A_LOADER = """
