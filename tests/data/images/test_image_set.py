@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +76,35 @@ def test_a_set_that_needs_over_half_of_the_usable_memory_is_not_kept(
         monkeypatch.setattr(image_set, "usable_memory", lambda usable=usable: usable)
         assert (load_images(table, 8, False, 1.0, Progress()).pixels is not None) is is_held
         assert ("set: 0.0 GiB of pixels are not kept in memory" in capsys.readouterr().err) is not is_held
+
+
+# A script without a main guard. Linux has fork servers as the default since Python 3.14, other systems spawn.
+READS_ON_DEMAND = """
+import multiprocessing, sys
+from types import SimpleNamespace
+import numpy as np
+import torch
+from emoreg.data.images import image_set
+from emoreg.data.images.files import list_files
+from emoreg.data.images.table import Table
+print("started", flush=True)
+multiprocessing.set_start_method(sys.argv[2])
+image_set.sys = SimpleNamespace(platform=sys.argv[1])
+images = list_files(sys.argv[3])
+table = Table("set", images, np.arange(len(images)))
+print(sum(map(len, image_set._read(table, 8, "crop", torch.arange(len(images)).split(8), False))))
+"""
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("platform", "method"), [("linux", "forkserver"), ("darwin", "spawn")])
+def test_workers_do_not_run_a_script_without_a_main_guard_again(
+    platform: str, method: str, image_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "script.py").write_text(READS_ON_DEMAND)
+    arguments = [sys.executable, str(tmp_path / "script.py"), platform, method, str(image_folder)]
+    ended = subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False)
+    assert (ended.stdout, ended.returncode) == ("started\n32\n", 0), ended.stderr
 
 
 def test_a_set_over_the_memory_limit_is_checked_before_training(image_folder: Path, quiet: Progress) -> None:

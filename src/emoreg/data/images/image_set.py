@@ -24,6 +24,7 @@ from emoreg.data.images.table import Images, Table
 from emoreg.data.images.threads import ahead, in_threads
 from emoreg.errors import UserError
 from emoreg.runtime.cores import usable_cores, usable_memory
+from emoreg.runtime.main_module import shared
 from emoreg.runtime.progress import Progress
 from emoreg.runtime.signals import leave_to_parent
 from emoreg.runtime.streams import print_line
@@ -212,18 +213,20 @@ def _read(table: Table, image_size: int, fit: Fit, batches: Sequence[Tensor], pi
         _warn_of_threads()
         results = ahead(decoded.__getitem__, order, workers)
     else:
-        results = iter(
-            DataLoader(
-                decoded,
-                batch_size=None,  # each element of the sampler holds the rows of a whole batch
-                sampler=order,
-                num_workers=workers,
-                prefetch_factor=PREFETCH,
-                pin_memory=pin_memory,
-                worker_init_fn=leave_to_parent,
-                generator=torch.Generator(),  # seeds the workers; without it torch's global generator is drawn from
-            )
+        loader = DataLoader(
+            decoded,
+            batch_size=None,  # each element of the sampler holds the rows of a whole batch
+            sampler=order,
+            num_workers=workers,
+            prefetch_factor=PREFETCH,
+            pin_memory=pin_memory,
+            # Since Python 3.14 the default on Linux is a fork server, which a scheduler's signal to all processes ends.
+            multiprocessing_context="fork" if sys.platform == "linux" else None,
+            worker_init_fn=leave_to_parent,
+            generator=torch.Generator(),  # seeds the workers; without it torch's global generator is drawn from
         )
+        with shared():  # a script without a main guard would start over in each worker that is not forked
+            results = iter(loader)
     for pixels in results:
         if isinstance(pixels, UserError):
             raise pixels
