@@ -10,12 +10,12 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_type_hints
+from typing import Any
 
 import yaml
 
 from emoreg.config.recipe import EDITION, AnyRecipe, PretrainRecipe, Recipe, TrainRecipe, defaults, resolved
-from emoreg.config.setting_types import dataclass_of, element_of, options_of, path_of, shown, typed_value
+from emoreg.config.setting_types import dataclass_of, element_of, options_of, path_of, shown, type_hints, typed_value
 from emoreg.config.strict_yaml import NULLS, parse_yaml, read_yaml
 from emoreg.errors import SettingError, UserError, nearest
 
@@ -229,7 +229,7 @@ def build(defaults: Any, values: Mapping[str, Any]) -> Any:
 
 def _build(defaults: Any, values: Mapping[str, Any], place: str) -> Any:
     """Build from values of the right types; `place` is the dotted key of `defaults` in the recipe."""
-    hints = get_type_hints(type(defaults))
+    hints = type_hints(type(defaults))
     settings = {}
     for name, value in values.items():
         key = f"{place}.{name}" if place else name
@@ -260,7 +260,7 @@ def _section(kind: type, values: Any, place: str, root: type) -> dict[str, Any]:
         if isinstance(values, str) and not place:
             hint = "; write 'key: value', with a space after the colon"
         raise SettingError(place, f"must be a mapping of keys to values, not {shown(values)}{hint}")
-    hints = get_type_hints(kind)
+    hints = type_hints(kind)
     typed = {}
     for name, value in values.items():
         key = f"{place}.{name}" if place else str(name)
@@ -285,7 +285,7 @@ def _typed(annotation: Any, value: Any, key: str, root: type) -> Any:
 
 def _walk(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every (dotted key, annotation) of a settings class; keys within a list are like "also[].name"."""
-    hints = get_type_hints(kind)
+    hints = type_hints(kind)
     for item in dataclasses.fields(kind):
         key, annotation = f"{prefix}{item.name}", hints[item.name]
         yield key, annotation

@@ -45,7 +45,7 @@ def settle(settings: Any) -> None:
         SettingError: a value of another type, or a word that is not allowed (names the closest match).
     """
     kind: Any = type(settings)
-    for name, annotation in _hints(kind).items():
+    for name, annotation in type_hints(kind).items():
         value = getattr(settings, name)
         converted = typed_value(annotation, value, name)
         if converted is not value:
@@ -217,5 +217,6 @@ def element_of(annotation: Any) -> Any:
 
 
 @functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
+def type_hints(kind: Any) -> dict[str, Any]:
+    """The types of a settings class by field; kept, because resolving them is slow."""
     return get_type_hints(kind)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
+from yaml.events import AliasEvent, CollectionStartEvent
 
 from emoreg.errors import SettingError, UserError
 from emoreg.runtime.safe_io import read_bounded
@@ -28,7 +28,25 @@ _ENCODINGS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with the implicit types below instead of its own."""
+    """PyYAML's safe loader with the implicit types below instead of its own, and of plain nodes only."""
+
+    depth = 0  # of the collections around the node that is composed
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose a node; SettingError for one by which a few lines can expand to any amount of data, or to code."""
+        event, problem = self.peek_event(), ""
+        if isinstance(event, AliasEvent) or event.anchor:
+            problem = "anchors and aliases (& and *) are not supported; write the value out, or put it in quotes"
+        elif event.tag:
+            problem = "tags (!) are not supported; write the plain value, or put it in quotes"
+        elif self.depth == MAX_DEPTH and isinstance(event, CollectionStartEvent):
+            problem = f"nested more than {MAX_DEPTH} deep"
+        if problem:
+            raise SettingError("", problem, line=event.start_mark.line + 1)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -88,7 +106,6 @@ def parse_yaml(text: str) -> tuple[Any, dict[str, int]]:
             text, contains a dot, starts or ends with a space, or appears twice. The error has the line.
     """
     try:
-        _refuse_expansion(text)
         loader = _Loader(text)
         root = loader.get_single_node()
         lines: dict[str, int] = {}
@@ -111,22 +128,6 @@ def parse_yaml(text: str) -> tuple[Any, dict[str, int]]:
         if any("\t" in line for line in text.splitlines()[mark.line : mark.line + 1]):
             problem += "; indent with spaces, not with tabs"
         raise SettingError("", f"not valid YAML: {problem}", line=mark.line + 1) from None
-
-
-def _refuse_expansion(text: str) -> None:
-    """Raise SettingError for YAML by which a few lines can expand to any amount of data, or to code."""
-    depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
-        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        problem = ""
-        if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
-            problem = "anchors and aliases (& and *) are not supported; write the value out, or put it in quotes"
-        elif getattr(event, "tag", None):
-            problem = "tags (!) are not supported; write the plain value, or put it in quotes"
-        elif depth > MAX_DEPTH:
-            problem = f"nested more than {MAX_DEPTH} deep"
-        if problem:
-            raise SettingError("", problem, line=event.start_mark.line + 1 if event.start_mark else None)
 
 
 def _lines(node: yaml.Node, key: str = "") -> Iterator[tuple[str, int]]:
