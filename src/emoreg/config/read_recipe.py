@@ -229,7 +229,7 @@ def build(defaults: Any, values: Mapping[str, Any]) -> Any:
 
 def _build(defaults: Any, values: Mapping[str, Any], place: str) -> Any:
     """Build from values of the right types; `place` is the dotted key of `defaults` in the recipe."""
-    hints = type_hints(type(defaults))
+    hints = type_hints(defaults.__class__)
     settings = {}
     for name, value in values.items():
         key = f"{place}.{name}" if place else name

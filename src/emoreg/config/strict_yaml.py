@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Compose a node; SettingError for one by which a few lines can expand to any amount of data, or to code."""
-        event, problem = self.peek_event(), ""
+        peek: Callable[[], Any] = self.peek_event  # its stub has no types
+        event, problem = peek(), ""
         if isinstance(event, AliasEvent) or event.anchor:
             problem = "anchors and aliases (& and *) are not supported; write the value out, or put it in quotes"
         elif event.tag:
