@@ -47,14 +47,13 @@ $(VENV)/installed-dev: pyproject.toml
 
 $(VENV)-lowest/installed: pyproject.toml constraints/lowest.txt
 	python3.11 -m venv $(VENV)-lowest
-	$(VENV)-lowest/bin/python -m pip install --quiet --no-compile --constraint constraints/lowest.txt --editable '.[test]'
+	$(VENV)-lowest/bin/python -m pip install --quiet --constraint constraints/lowest.txt --editable '.[test]'
 	@touch $@
 
-# Python compiles a module when it is first imported; pip would compile all of them, most of which never are.
 define install
 @$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(sys.version_info < (3, 11) and f"emoreg needs Python >= 3.11; {sys.executable} is {v}. Choose another: make PYTHON=python3.12 ...")'
 $(PYTHON) -m venv $(VENV)
-$(BIN)/python -m pip install --quiet --no-compile --editable '$(1)'
+$(BIN)/python -m pip install --quiet --editable '$(1)'
 endef
 
 clean:
