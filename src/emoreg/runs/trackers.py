@@ -151,6 +151,7 @@ class Trackers:
 
     def _send(self, name: TrackerName, place: str, rows: Sequence[Row], final: Mapping[str, Any] | None) -> None:
         tracker = self.opened.get(name)
+        # TensorBoard's files may have been deleted since; what a server keeps is not asked for at every step.
         if tracker is None or (name == "tensorboard" and not is_kept(name, self.run, place, {})):
             known = self._known(name, place)
             if not os.access(self.run.folder, os.W_OK):  # every command would send it again

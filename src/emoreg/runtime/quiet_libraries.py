@@ -31,7 +31,7 @@ def hush(category: type[Warning] = Warning, message: str = "", module: str = "")
 
 @contextlib.contextmanager
 def errors_only(*loggers: str, level: int = logging.ERROR) -> Iterator[None]:
-    """Let these loggers report only errors from a level on, since our own error sums up their failed attempts."""
+    """Let these loggers report errors only, or what has at least this level: our own error sums up their attempts."""
     levels = {name: logging.getLogger(name).level for name in loggers}
     for name in levels:
         logging.getLogger(name).setLevel(level)
