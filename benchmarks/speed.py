@@ -23,7 +23,7 @@ from typing import Any
 
 import ours
 import usual
-from turns import Arm, take_turns
+from turns import Arm, Figures, take_turns
 
 from emoreg.config.training import TrainingSettings
 from emoreg.runs.provenance import environment
@@ -86,12 +86,12 @@ def measure_start(options: argparse.Namespace) -> list[Line]:
         return time.perf_counter() - started
 
     runs = {"help": ("-m", "emoreg", "--help"), "import": ("-c", "import emoreg"), "python": ("-c", "pass")}
-    found = {name: min(seconds(*arguments) for _ in range(5)) for name, arguments in runs.items()}
-    lines = []
-    for name, what in (("help", "emoreg --help, seconds"), ("import", "import emoreg, seconds")):
-        ratio = found[name] / found["python"]
-        lines.append(Line(what, found[name], "an empty interpreter", (ratio, ratio, ratio), "0.5 s"))
-    return lines
+    rounds = [{name: seconds(*arguments) for name, arguments in runs.items()} for _ in range(options.rounds)]
+    figures = Figures({name: [found[name] for found in rounds] for name in runs})
+    return [
+        Line(what, figures.median(name), "an empty interpreter", figures.ratio(name, "python"), "0.5 s")
+        for name, what in (("help", "emoreg --help, seconds"), ("import", "import emoreg, seconds"))
+    ]
 
 
 def measure_data(options: argparse.Namespace) -> list[Line]:

@@ -20,7 +20,7 @@ Arm = tuple[Callable[..., Work], tuple[Any, ...]]  # a function that makes the w
 
 @dataclass(frozen=True)
 class Figures:
-    """How much each arm did per second, round by round."""
+    """How much each arm did per second, round by round, or how many seconds it took."""
 
     rounds: dict[str, list[float]]
 
