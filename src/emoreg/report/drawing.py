@@ -115,7 +115,7 @@ def _draw_forest(
                 fontsize=8,
                 color=INK,
             )
-    axes.set_yticks(range(len(rows)), [short(row.label, 28) for row in rows])
+    axes.set_yticks(range(len(rows)), [short_inside(row.label, 28) for row in rows])
     axes.tick_params(axis="y", length=0)
     for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
         tick.set_fontweight("bold" if row.interval is None else "normal")
