@@ -172,6 +172,13 @@ def test_tables_can_be_scrolled_with_keys_and_read_aloud(drawn: Page) -> None:
     assert drawn.tags("a")[0]["href"] == "#main"  # skips the header
 
 
+def test_a_long_name_in_the_fixed_column_wraps_and_leaves_room_for_the_figures(drawn: Page) -> None:
+    names = re.findall(r'<th scope="row">(.*?)</th>', drawn.source)
+    assert names and all(name.startswith("<span>") for name in names)
+    (style,) = re.findall(r"tbody th > span {(.*?)}", drawn.source)
+    assert "white-space: normal" in style and "42vw" in style
+
+
 def test_user_supplied_names_are_escaped(page: Callable[..., Page]) -> None:
     nasty = "<script>alert('$x_1$')</script>"
     analysis = made_up(arms=FEW, stimuli=(nasty, "oasis"), classes=(nasty, "dog"), cells=((nasty, nasty), ("a", "b")))
