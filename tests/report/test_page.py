@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -14,6 +15,7 @@ from markupsafe import Markup
 from emoreg.report.analysis import ROLES, Analysis
 from emoreg.report.method_notes import MethodNotes
 from emoreg.report.page import write_report
+from emoreg.report.statistics import Interval
 from report.made_up import FACTS, FEW, made_up
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -242,6 +244,20 @@ def test_a_caption_says_that_a_lambda_curve_is_left_out(page: Callable[..., Page
     ]
     cell = dataclasses.replace(analysis.cells[0], arms=tuple(arms))
     assert reason in page(dataclasses.replace(analysis, cells=(cell,))).words
+
+
+def test_tables_without_any_figure_are_left_out(page: Callable[..., Page]) -> None:
+    analysis = made_up(arms=FEW)
+    unknown = Interval(math.nan, math.nan, math.nan, ())
+    cell = analysis.cells[0]
+    bare = [
+        dataclasses.replace(
+            arm, ece=unknown, reliability=(), seconds=math.nan, images_per_second=math.nan, parameters=0, flops=0
+        )
+        for arm in cell.arms
+    ]
+    headings = page(dataclasses.replace(analysis, cells=(dataclasses.replace(cell, arms=tuple(bare)),))).words
+    assert "Expected calibration error" not in headings and "FLOPs" not in headings and "Accuracies" in headings
 
 
 def test_a_caption_says_which_training_losses_are_sums(page: Callable[..., Page]) -> None:

@@ -206,7 +206,8 @@ def _section(number: int, cell: CellResult, analysis: Analysis) -> Section:
             is_folded=fold,
         ),
     ]
-    return Section(key, cell.title, tuple(part for part in parts if part.grid or part.charts))
+    shown = [part for part in parts if part.charts or (part.grid and part.grid.has_figures)]
+    return Section(key, cell.title, tuple(shown))
 
 
 def _curves(key: str, cell: CellResult, fold: bool) -> Part:

@@ -76,6 +76,11 @@ class Grid:
     groups: tuple[tuple[str, tuple[Row, ...]], ...]  # (heading or "", rows)
 
     @property
+    def has_figures(self) -> bool:
+        """Whether anything is known of any row."""
+        return any(entry != ABSENT for _, rows in self.groups for row in rows for entry in row[1:])
+
+    @property
     def rows_of_text(self) -> list[list[str]]:
         """The rows of all groups, each entry in one line."""
         return [[entry.in_line for entry in row] for _, rows in self.groups for row in rows]
