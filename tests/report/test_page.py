@@ -264,6 +264,8 @@ def test_a_caption_says_which_training_losses_are_sums(page: Callable[..., Page]
     words = page(made_up(arms=(*FEW, "ensemble", "unregulated"))).words
     assert "The training loss of Ensemble and Unregulated is the sum of two networks'." in words
     assert "is the sum of" not in page(made_up(arms=FEW)).words
+    assert "The training loss of a regulated arm is the weighted sum of its losses" in words
+    assert "regulated arm is the weighted sum" not in page(made_up(arms=("none",))).words
 
 
 @pytest.mark.parametrize(

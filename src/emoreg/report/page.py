@@ -226,6 +226,10 @@ def _curves(key: str, cell: CellResult, fold: bool) -> Part:
         )
     if apart := [arm.role for arm in cell.references if arm.arm.mode in ("ensemble", "unregulated")]:
         caption += f" The training loss of {all_of(list(dict.fromkeys(apart)))} is the sum of two networks'."
+    if cell.regulated:
+        caption += (
+            " The training loss of a regulated arm is the weighted sum of its losses, not comparable with Backbone's."
+        )
     if any(arm.omits_lambda_curve for arm in cell.arms):
         caption += (
             " λ of arms with one λ per image is left out for runs of emoreg 0.1.0, which recorded the gate's λ at "
