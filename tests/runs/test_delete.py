@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ import pytest
 from emoreg.config.recipe import PretrainRecipe, TrainRecipe
 from emoreg.config.schema import EncoderSettings, RegulationSettings
 from emoreg.inference.confusion_files import write_confusion
-from emoreg.runs import delete
+from emoreg.runs import catalogue, delete
 from emoreg.runs.delete import check_deletable, delete_run
 from emoreg.runs.run import FILES, RECIPE, Run
 from emoreg.runtime.lock import hold, holder
@@ -82,6 +82,24 @@ def test_a_stage_1_run_is_deleted_only_together_with_the_unfinished_runs_that_ne
     assert check_deletable([first.folder, second.folder]) == [first, second]
     made(second.folder, second.recipe, accuracy=0.7)
     assert check_deletable([first.folder]) == [first]
+
+
+def test_a_folder_is_searched_once_for_runs_that_need_those_to_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[Sequence[Path]] = []
+
+    def find_runs(folders: Sequence[Path]) -> list[Run]:
+        searched.append(folders)
+        return catalogue.find_runs(folders)
+
+    monkeypatch.setattr(delete, "find_runs", find_runs)
+    first = [made(tmp_path / f"stage1-{seed}", PretrainRecipe()) for seed in range(3)]
+    encoder = EncoderSettings(experience=str(first[2].folder))
+    second = made(tmp_path / "two", TrainRecipe(encoder=encoder, regulation=RegulationSettings(mode="learned")))
+    said = refusal(lambda: check_deletable([run.folder for run in first]))
+    assert f"{first[2].folder} is needed by {second.folder}, not finished" in said
+    assert searched == [[tmp_path]]
 
 
 def test_a_diverged_run_can_be_deleted_and_needs_no_stage_1_run(tmp_path: Path) -> None:

@@ -25,11 +25,10 @@ def check_deletable(folders: Sequence[Path]) -> list[Run]:
     runs = list({folder.resolve(): Run(folder) for folder in folders}.values())
     for run in runs:
         _check_folder(run)
-    for run in runs:
-        if run.stage == 1 and (dependents := _dependents(run, runs)):
-            more = f" and {len(dependents) - 1} more" if len(dependents) > 1 else ""
-            which = f"{dependents[0].folder}{more}"
-            raise UserError(f"{run.folder} is needed by {which}, not finished; delete them together")
+    for folder, dependents in _dependents(runs).items():
+        more = f" and {len(dependents) - 1} more" if len(dependents) > 1 else ""
+        which = f"{dependents[0].folder}{more}"
+        raise UserError(f"{folder} is needed by {which}, not finished; delete them together")
     return runs
 
 
@@ -68,18 +67,20 @@ def delete_run(run: Run) -> None:
         raise UserError(f"cannot delete {run.folder}: {error.strerror or error}") from None
 
 
-def _dependents(run: Run, deleted: Sequence[Run]) -> list[Run]:
-    """Return the unfinished runs in the same folder that use a stage-1 run and are not to be deleted with it."""
-    folders, folder = {other.folder.resolve() for other in deleted}, run.folder.resolve()
-    dependents = []
-    for other in find_runs([folder.parent]):
-        if other.folder.resolve() in folders or other.has_ended:
-            continue
-        try:
-            recipe = other.recipe
-        except UserError:  # a damaged run cannot be resumed
-            continue
-        experience = recipe.encoder.experience if isinstance(recipe, TrainRecipe) else None
-        if experience is not None and Path(experience).name == folder.name:
-            dependents.append(other)
+def _dependents(deleted: Sequence[Run]) -> dict[Path, list[Run]]:
+    """The unfinished runs that use a stage-1 run in their folder and are not to be deleted with it, by its folder."""
+    folders = {run.folder.resolve(): run for run in deleted}
+    dependents: dict[Path, list[Run]] = {}
+    for parent in dict.fromkeys(folder.parent for folder, run in folders.items() if run.stage == 1):
+        for other in find_runs([parent]):
+            if other.folder.resolve() in folders or other.has_ended:
+                continue
+            try:
+                recipe = other.recipe
+            except UserError:  # a damaged run cannot be resumed
+                continue
+            experience = recipe.encoder.experience if isinstance(recipe, TrainRecipe) else None
+            needed = None if experience is None else folders.get(parent / Path(experience).name)
+            if needed is not None:
+                dependents.setdefault(needed.folder, []).append(other)
     return dependents
