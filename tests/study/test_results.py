@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 
 import emoreg
+import emoreg.runs.run
 from emoreg.config.read_recipe import build
 from emoreg.errors import UserError
+from emoreg.runs import readers
 from emoreg.study.columns import RunStatus
 from emoreg.study.definition import Study
 from emoreg.study.plan import plan_runs
@@ -52,6 +54,23 @@ def test_metrics_are_flat_columns(table: pd.DataFrame) -> None:
     assert (learned.images_train, learned.images_test) == (18, 9)
     first = table[table.stage == 1].iloc[0]
     assert first.validation_ccc == 0.1 and first.images_train == 18
+
+
+def test_the_curves_of_a_run_are_read_once(
+    tiny_study: Study, tmp_path: Path, finish: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def read_metrics(path: Path) -> pd.DataFrame:
+        read.append(path)
+        return readers.read_metrics(path)
+
+    monkeypatch.setattr(emoreg.runs.run, "read_metrics", read_metrics)
+    run = next(run for run in plan_runs(tiny_study, tmp_path / "runs") if run.mode == "none")
+    finish(run)
+    row = results_of(tiny_study, [run], {}).iloc[0]
+    assert row.train_loss == 1.0 and row["epochs.train_loss"] == [2.0, 1.0]
+    assert read == [run.folder / "metrics.csv"]
 
 
 def test_every_setting_is_a_column(table: pd.DataFrame) -> None:

@@ -126,9 +126,10 @@ def read_metrics(path: Path) -> pd.DataFrame:
         table = pd.read_csv(io.BytesIO(content), dtype=str)  # before pandas 4, its own conversion to numbers is inexact
         if "epoch" not in table:
             raise ValueError("it has no column 'epoch'")
-        for name in table:
+        columns: dict[str, list[float]] = {}
+        for name, texts in table.items():
             try:
-                table[name] = table[name].map(_number).astype(float)
+                columns[str(name)] = [_number(text) for text in texts]
             except ValueError:
                 raise ValueError(f"{shortened(repr(name))} does not hold numbers") from None
     except OSError as error:
@@ -137,7 +138,7 @@ def read_metrics(path: Path) -> pd.DataFrame:
         raise UserError(
             f"{path} is damaged ({shortened(str(error))}); delete it to continue without its curves"
         ) from None
-    return table
+    return pd.DataFrame(columns, dtype=float)
 
 
 def _number(text: str | float) -> float:

@@ -118,7 +118,9 @@ def _row(planned: PlannedRun, failure: RunOutcome | None, out: Path, suites: Seq
     row: dict[str, Any] = {"status": str(status), "error": error and without_places(error, out)}
     row |= measured | {"images_sha256": _images(run)} | _where(run)
     if status is RunStatus.FINISHED:
-        row |= {"train_loss": run.last_loss} | row | _curves(run, recipe)
+        curves = _curves(run, recipe)
+        losses = curves.get(f"{CURVES}train_loss")
+        row |= {"train_loss": losses[-1] if losses else None} | row | curves
         row |= suite_columns(run, suites) if isinstance(recipe, TrainRecipe) else {}
     return run_columns(planned, out) | {key: stored(value) for key, value in row.items()}
 
