@@ -199,13 +199,15 @@ def _is_path_text(text: str) -> bool:
         return False
 
 
+@functools.cache
 def dataclass_of(annotation: Any) -> type | None:
-    """Return the settings class in `X` or `X | None`; None for plain values."""
+    """Return the settings class in `X` or `X | None`; None for plain values. Kept, as it is asked at every setting."""
     return next((o for o in options_of(annotation) if isinstance(o, type) and is_dataclass(o)), None)
 
 
+@functools.cache
 def options_of(annotation: Any) -> tuple[Any, ...]:
-    """Return the members of a union: int and NoneType for `int | None`."""
+    """Return the members of a union: int and NoneType for `int | None`. Kept, as it is asked at every setting."""
     # `Literal[...] | None` is a Union, not a UnionType.
     return get_args(annotation) if get_origin(annotation) in (UnionType, Union) else (annotation,)
 
