@@ -1,4 +1,4 @@
-"""Detection of copies that wait for a GPU, without a GPU: tensors on the meta device stand for tensors on a GPU."""
+"""What a GPU would refuse or wait for, without a GPU: tensors on the meta device stand for tensors on a GPU."""
 
 from __future__ import annotations
 
@@ -32,4 +32,23 @@ class Copies(TorchFunctionMode):
         tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)]
         if func in COPIES_OF_NUMBERS or len({tensor.device for tensor in tensors}) > 1:
             self.found.append(func.__name__)
+        return result
+
+
+class AppleGPU(TorchFunctionMode):
+    """Context in which `GPU` has no double precision, as Apple's GPUs, and zeros are read from it."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is Tensor.cpu:
+            return torch.zeros_like(args[0], device="cpu")
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor) and leaf.device == GPU and leaf.dtype == torch.float64:
+                raise TypeError("the MPS framework doesn't support float64")
         return result

@@ -8,6 +8,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from emoreg.config.loss import ClassWeights
 from emoreg.errors import SettingError
 from emoreg.stages.class_weights import class_weights, describe_class_weights
+from fake_gpu import GPU, AppleGPU
 
 CLASSES = ("cat", "dog", "owl")
 LABELS = torch.tensor([0, 0, 0, 0, 0, 1, 1, 1, 2, 2])
@@ -25,6 +26,12 @@ def test_the_mean_over_the_training_images_is_one_so_that_the_learning_rate_keep
 ) -> None:
     found = class_weights(asked, LABELS, CLASSES)
     assert found is not None and found[LABELS].mean().item() == pytest.approx(1) and found.dtype == torch.float32
+
+
+def test_weights_are_on_the_device_of_the_labels_which_may_have_no_double_precision() -> None:
+    with AppleGPU():
+        found = class_weights("balanced", LABELS.to(GPU), CLASSES)
+    assert found is not None and found.device == GPU and found.dtype == torch.float32
 
 
 def test_weights_by_name_leave_the_others_at_one() -> None:

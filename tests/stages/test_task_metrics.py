@@ -8,7 +8,9 @@ from sklearn.metrics import average_precision_score, f1_score
 from torch import Tensor
 from torchmetrics.functional import concordance_corrcoef
 
+from emoreg.stages.affective_heads import concordance
 from emoreg.stages.task_metrics import label_metrics, value_metrics
+from fake_gpu import GPU, AppleGPU
 
 
 def answers(count: int = 40, outputs: int = 3) -> tuple[Tensor, Tensor]:
@@ -61,6 +63,12 @@ def test_metrics_of_values_are_what_their_names_say() -> None:
 def test_a_constant_prediction_has_no_concordance() -> None:
     _, y = answers(outputs=1)
     assert value_metrics(torch.zeros_like(y), y)["ccc"] == 0
+
+
+def test_concordance_is_computed_for_a_device_without_double_precision() -> None:
+    z = torch.zeros(4, 2, device=GPU)
+    with AppleGPU():
+        assert concordance(z, z).tolist() == [0, 0]
 
 
 def test_ratings_that_are_all_equal_are_not_measured() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from emoreg.runtime.progress import Progress
 from emoreg.suites.options import OtherSet, OutOfDistributionOptions
 from emoreg.suites.out_of_distribution import score, separation
 from emoreg.suites.subject import Subject, energy_of
+from fake_gpu import GPU, AppleGPU
 
 
 def test_separation_follows_from_the_scores() -> None:
@@ -40,6 +42,13 @@ def test_the_energy_of_mixed_probabilities_is_the_weighted_mean_of_both_response
     assert torch.allclose(energy_of(mixed, "probabilities").float(), expected)
     assert torch.allclose(energy_of(mixed, "logits").float(), mixed.logits.logsumexp(1), atol=1e-6)
     assert torch.allclose(energy_of(Response(n, n, None, None), "probabilities").float(), n.logsumexp(1))
+
+
+def test_the_energy_is_computed_for_a_device_without_double_precision() -> None:
+    z, lam = torch.zeros(4, 3, device=GPU), torch.zeros(1, 1, device=GPU)
+    with AppleGPU():
+        for response in (Response(z, z, z, lam), Response(z, z, None, None)):
+            assert energy_of(response, "probabilities").tolist() == pytest.approx([math.log(3)] * 4)
 
 
 def test_a_folder_and_a_target_are_other_sets_at_the_size_of_the_run(subject: Subject, image_folder: Path) -> None:

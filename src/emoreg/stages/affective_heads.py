@@ -138,7 +138,7 @@ def concordance(outputs: Tensor, labels: Tensor) -> Tensor:
 
     Not torchmetrics', because importing that takes twice as long as importing PyTorch.
     """
-    x, y = outputs.double(), labels.double()
+    x, y = outputs.cpu().double(), labels.cpu().double()  # Apple's GPUs have no double precision
     covariance = ((x - x.mean(dim=0)) * (y - y.mean(dim=0))).sum(dim=0) / (len(x) - 1)
     spread = x.var(dim=0) + y.var(dim=0) + (x.mean(dim=0) - y.mean(dim=0)) ** 2
     return (2 * covariance / spread).nan_to_num(0.0)

@@ -14,6 +14,8 @@ from emoreg.errors import SettingError, nearest
 def class_weights(setting: ClassWeights, labels: Tensor, classes: Sequence[str]) -> Tensor | None:
     """Return the weight of each class, float32 (K,), with mean 1 over the training images; None for equal weights.
 
+    It is on the device of the labels.
+
     Args:
         setting: loss.class_weights of the recipe.
         labels: int64 (N,), of the training images.
@@ -24,7 +26,7 @@ def class_weights(setting: ClassWeights, labels: Tensor, classes: Sequence[str])
     """
     if setting == "none":
         return None
-    images = labels.bincount(minlength=len(classes)).double()
+    images = labels.cpu().bincount(minlength=len(classes)).double()  # Apple's GPUs have no double precision
     if setting == "balanced":
         weights = torch.where(images > 0, 1 / images, 0.0)  # 0 for a class without training images
     elif isinstance(setting, Mapping):
@@ -37,7 +39,7 @@ def class_weights(setting: ClassWeights, labels: Tensor, classes: Sequence[str])
             given = f"must have a weight for each of the {len(classes)} classes, not {len(setting)}"
             raise SettingError("loss.class_weights", f"{given}; or name those that differ, as {{{classes[0]}: 2}}")
         weights = images.new_tensor([float(weight) for weight in setting])
-    return (weights * images.sum() / (weights * images).sum()).float()
+    return (weights * images.sum() / (weights * images).sum()).float().to(labels.device)
 
 
 def describe_class_weights(weights: Tensor, classes: Sequence[str]) -> str:

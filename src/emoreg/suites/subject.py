@@ -117,22 +117,31 @@ def outputs_of(classifier: RegulatedClassifier, images: ImageSet, fabric: Fabric
     logits, energies, labels = [], [], []
     for _, truth, response in outputs_in_order(images, fabric, classifier.respond, batch_size=BATCH):
         logits.append(response.logits.float().cpu())
-        energies.append(energy_of(response, classifier.mix).cpu())
+        energies.append(energy_of(response, classifier.mix))
         labels.append(truth.cpu())
     return Outputs(torch.cat(logits), torch.cat(energies), torch.cat(labels))
 
 
 def energy_of(response: Response, mix: str) -> Tensor:
-    """The energy score log Σ exp z, (N,), which is high on images like the training images (Liu et al. 2020, T = 1).
+    """The energy score log Σ exp z, (N,) on the CPU, which is high on images like the training images.
+
+    Liu et al. 2020, with T = 1.
 
     If λ mixes probabilities, z are log-probabilities, whose energy is always 0. Then it is the mean of both responses'
     energies, weighted by λ (ours).
     """
     if response.emotional is None or response.lam is None or mix != "probabilities":
-        return response.logits.double().logsumexp(dim=1)
-    lam = response.lam.double().mean(dim=1)  # (N,) or (1,)
-    non_emotional, emotional = (part.double().logsumexp(dim=1) for part in (response.non_emotional, response.emotional))
+        return _doubled(response.logits).logsumexp(dim=1)
+    lam = _doubled(response.lam).mean(dim=1)  # (N,) or (1,)
+    non_emotional, emotional = (
+        _doubled(part).logsumexp(dim=1) for part in (response.non_emotional, response.emotional)
+    )
     return (1 - lam) * non_emotional + lam * emotional
+
+
+def _doubled(values: Tensor) -> Tensor:
+    """Convert to double precision on the CPU: Apple's GPUs have none."""
+    return values.cpu().double()
 
 
 def open_subject(
