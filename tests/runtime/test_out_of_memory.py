@@ -20,6 +20,7 @@ CPU = torch.device("cpu")
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("CUDA driver error: out of memory"),
         RuntimeError("HIP error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("unable to mmap 14483456 bytes from file <weights.pt>: Cannot allocate memory (12)"),
     ],
 )

@@ -19,6 +19,7 @@ MESSAGES = (
     "not enough memory",  # of the same on Windows
     "cannot allocate memory",  # of the operating system
     "invalid buffer size",  # of a tensor that is larger than Metal allows
+    "status_alloc_failed",  # of cuBLAS and cuSOLVER, which allocate memory of their own
 )
 
 
