@@ -73,16 +73,18 @@ def test_weights_that_are_not_finite_are_named() -> None:
 )
 def test_a_full_memory_suggests_a_batch_size(error: RuntimeError) -> None:
     with (
-        pytest.raises(UserError, match=r"training\.batch_size to 64 \(now 128\)"),
-        explain_out_of_memory(TrainingSettings()),
+        pytest.raises(UserError, match=r"^out of memory on cuda in .*training\.batch_size to 64 \(now 128\)"),
+        explain_out_of_memory(TrainingSettings(), torch.device("cuda:0")),
     ):
         raise error
-    with pytest.raises(UserError, match="smaller network"), explain_out_of_memory(TrainingSettings(batch_size=1)):
+    single, cpu = TrainingSettings(batch_size=1), torch.device("cpu")
+    with pytest.raises(UserError, match="smaller network"), explain_out_of_memory(single, cpu):
         raise error
 
 
 def test_other_errors_are_left_alone() -> None:
-    with pytest.raises(RuntimeError, match="shapes"), explain_out_of_memory(TrainingSettings()):
+    cpu = torch.device("cpu")
+    with pytest.raises(RuntimeError, match="shapes"), explain_out_of_memory(TrainingSettings(), cpu):
         raise RuntimeError("shapes do not match")
 
 

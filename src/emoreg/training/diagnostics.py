@@ -123,7 +123,7 @@ def _small(x: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def explain_out_of_memory(training: TrainingSettings) -> Iterator[None]:
+def explain_out_of_memory(training: TrainingSettings, device: torch.device) -> Iterator[None]:
     """Raise UserError with the setting to lower if a device or the machine runs out of memory."""
     try:
         yield
@@ -136,4 +136,4 @@ def explain_out_of_memory(training: TrainingSettings) -> Iterator[None]:
             hint = f"set training.accumulate to {parts} (now {training.accumulate}), or {hint}"
         else:
             hint = f"set {hint}" if size > 1 else "choose a smaller network"
-        raise UserError(f"out of memory on {training.device} in a training step: {hint}") from None
+        raise UserError(f"out of memory on {device.type} in a training step: {hint}") from None

@@ -86,7 +86,7 @@ def fit(
             state.loss_module.train()
             start = time.perf_counter() - current.seconds
             batches = partial(training_batches, images, training.batch_size, recipe.augment, seed, epoch, mixture)
-            with explain_out_of_memory(training):  # not around the score, to which its advice does not apply
+            with explain_out_of_memory(training, fabric.device):  # not around the score: its advice does not apply
                 for batch in batches(done=current.steps, part=processes.share):
                     if objective.prepare is not None:
                         objective.prepare((epoch * steps + current.steps) / all_steps, state.optimizer.optimizer)
