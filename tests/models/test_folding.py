@@ -53,6 +53,20 @@ def test_a_folded_encoder_gives_the_same_features_without_batch_norm(name: str) 
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
 
 
+def test_rounding_as_of_a_gpus_convolutions_is_not_taken_for_a_wrong_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    compute = nn.Conv2d._conv_forward
+
+    def rounded(layer: nn.Conv2d, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if torch.backends.cudnn.allow_tf32:  # rounds by default; bfloat16 rounds more, as if the network were deeper
+            images, weight = images.bfloat16().float(), weight.bfloat16().float()
+        return compute(layer, images, weight, bias)
+
+    monkeypatch.setattr(nn.Conv2d, "_conv_forward", rounded)
+    encoder = with_statistics(build_backbone("resnet8", 32))
+    assert folded(encoder, torch.rand(3, 3, 32, 32)) is not encoder
+    assert torch.backends.cudnn.allow_tf32
+
+
 @pytest.mark.parametrize("encoder", [Branching(), Remembering(), nn.Flatten()], ids=lambda e: type(e).__name__)
 def test_networks_that_cannot_be_folded_are_used_unchanged(encoder: nn.Module) -> None:
     assert folded(with_statistics(encoder), torch.rand(3, 3, 16, 16)) is encoder
