@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.accelerators.cpu import CPUAccelerator
+from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
@@ -52,3 +55,13 @@ class AppleGPU(TorchFunctionMode):
             if isinstance(leaf, Tensor) and leaf.device == GPU and leaf.dtype == torch.float64:
                 raise TypeError("the MPS framework doesn't support float64")
         return result
+
+
+class _AnyDevice(CPUAccelerator):
+    def setup_device(self, device: torch.device) -> None:
+        pass
+
+
+def gpu_fabric() -> Fabric:
+    """A Fabric that trains on `GPU`."""
+    return Fabric(strategy=SingleDeviceStrategy(GPU, accelerator=_AnyDevice()))
