@@ -21,7 +21,8 @@ from emoreg.report.charts import (
     legend,
     twin_charts,
 )
-from emoreg.report.drawing import Chart, short, short_inside
+from emoreg.report.drawing import Chart, Row, forest, short, short_inside
+from emoreg.report.statistics import Interval
 from emoreg.report.verdicts import Verdict
 from report.made_up import ARMS, FEW, made_up, nothing
 from result_rows import RELATIVES, TWINS
@@ -121,6 +122,12 @@ def test_the_picture_shows_the_smallest_difference_that_would_be_found() -> None
     assert re.search(r"Learn-E-Reg vs \w+ \S+ \(.*?\), smallest effect with power 0.8: \+\d+\.\d\d;", chart.spoken)
     (without,) = contrast_charts(made_up(3, arms=FEW).cells[0], "p")  # three seeds: nothing could be found
     assert "var(--band)" not in without.svg and "power" not in without.spoken
+
+
+def test_a_long_band_leaves_half_of_the_picture_to_means_and_intervals() -> None:
+    found = Interval(0.01, 0.0, 0.02, (0.0, 0.02))
+    chart = forest("f", "Gains", "points", [Row("short", found), Row("long", found, smallest=9.0)], 0, str)
+    assert max(float(text) for text in texts(chart) if re.fullmatch(r"\d+(\.\d+)?", text)) < 5
 
 
 def test_a_diamond_is_filled_where_the_test_passed() -> None:

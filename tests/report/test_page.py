@@ -101,6 +101,15 @@ def test_the_page_needs_nothing_from_outside(drawn: Page) -> None:
     assert any("default-src 'none'" in (meta.get("content") or "") for meta in drawn.tags("meta"))
 
 
+def test_the_page_of_an_exploration_speaks_of_no_tests(page: Callable[..., Page]) -> None:
+    confirmation = made_up(arms=("none", "learned", "learned shuffled"))
+    cells = tuple(dataclasses.replace(cell, purpose="exploration") for cell in confirmation.cells)
+    explored = page(dataclasses.replace(confirmation, cells=cells)).words
+    assert "Nothing is tested." in explored
+    assert not any(words in explored for words in ("passed", "one-sided p, corrected"))
+    assert "a filled diamond passed its test" in page(confirmation).words
+
+
 def check_references(page: Page) -> None:
     ids = page.values("id")
     assert len(ids) == len(set(ids))

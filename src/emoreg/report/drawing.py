@@ -100,8 +100,6 @@ def _draw_forest(
     for place, row in enumerate(rows):
         if row.interval is None:
             continue
-        if not math.isnan(row.smallest):
-            axes.fill_between([0, 100 * row.smallest], place - 0.42, place + 0.42, color=BAND, linewidth=0)
         seeds, mean = [100 * value for value in row.interval.values], 100 * row.interval.mean
         axes.plot(seeds, [place + 0.3] * len(seeds), "o", color=colour(row.arm), markersize=2.5, fillstyle="none")
         point(axes, row.interval, place, row.arm, "D", row.is_filled)
@@ -115,6 +113,11 @@ def _draw_forest(
                 fontsize=8,
                 color=INK,
             )
+    bands = {place: 100 * row.smallest for place, row in enumerate(rows) if not math.isnan(row.smallest)}
+    left, right = axes.get_xlim()
+    axes.set_xlim(left, max(right, min(1.03 * max(bands.values(), default=0), 2 * right - left)))
+    for place, end in bands.items():  # a long one is cut at the edge, so that means and intervals stay apart
+        axes.fill_between([0, end], place - 0.42, place + 0.42, color=BAND, linewidth=0, zorder=0)
     axes.set_yticks(range(len(rows)), [short_inside(row.label, 28) for row in rows])
     axes.tick_params(axis="y", length=0)
     for tick, row in zip(axes.get_yticklabels(), rows, strict=True):

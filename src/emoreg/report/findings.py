@@ -364,14 +364,14 @@ def _caveats(contrasts: Sequence[StatedContrast]) -> list[str]:
     if others := dict.fromkeys(one.arm.outcome.words for one in over_seeds if not one.arm.outcome.is_counted):
         sentences.append(
             f"For {all_of(list(others))} there is no right or wrong per test image: the intervals are over seeds alone "
-            "and hold only for these test images."
+            "and hold only for these images."
         )
     without = list(dict.fromkeys(one.name for one in over_seeds if one.arm.outcome.is_counted))
     if without:
         names = "" if len(without) == len({one.name for one in contrasts}) else f" of {listed(without)}"
         sentences.append(
             f"Right or wrong per test image is not known for all runs{names}, or is for different images: there the "
-            "intervals are over seeds alone and hold only for these test images."
+            "intervals are over seeds alone and hold only for these images."
         )
     return sentences
 

@@ -38,6 +38,7 @@ from emoreg.report.page_tables import (
     twins_grid,
 )
 from emoreg.report.paper_claims import claims_grid
+from emoreg.report.run_frame import EXPLORATION
 from emoreg.report.suite_tables import HEADING, RULES, suite_sections
 from emoreg.runtime.safe_io import write_atomically, writing
 
@@ -47,10 +48,10 @@ if TYPE_CHECKING:  # imported where it is used, so that the command line's help 
 
 
 FOREST = "Circles: seeds. Diamond and line: mean and interval"
-PICTURE = f"{FOREST}; a filled diamond passed its test. References are not tested."
+TESTED = "; a filled diamond passed its test. References are not tested."
 BAND = (
     " Pale band: a true difference beyond it would be found in at least four of five such studies (power 0.8), if all "
-    "arms vary alike and as much as here."
+    "arms vary alike and as much as here. One that ends at the edge goes on."
 )
 CURVES = (  # columns of metrics.csv, titles and factors; they follow the outcome on validation images
     ("train_loss", "Training loss", 1),
@@ -93,7 +94,8 @@ def write_report(path: Path, analysis: Analysis, sentences: Sequence[str]) -> Pa
         chart for number, cell in enumerate(analysis.cells, 1) for chart in contrast_charts(cell, f"lead-{number}")
     ]
     has_band = any(c.smallest > 0 for arm in analysis.arms for c in arm.contrasts.values())
-    caption = PICTURE + (BAND if has_band else "")
+    is_tested = any(cell.purpose != EXPLORATION for cell in analysis.cells)
+    caption = FOREST + (TESTED if is_tested else ".") + (BAND if has_band else "")
     page = template("page.html.jinja").render(
         analysis=analysis,
         sentences=list(sentences),

@@ -25,7 +25,7 @@ from emoreg.report.formatting import (
     scaled,
     seconds,
 )
-from emoreg.report.run_frame import MODES, TWINS
+from emoreg.report.run_frame import EXPLORATION, MODES, TWINS
 from emoreg.report.statistics import ENOUGH, Interval
 from emoreg.report.verdicts import Verdict
 
@@ -124,12 +124,13 @@ def contrasts_grid(cell: CellResult) -> Grid | None:
         seeds = max(contrast.size.n for contrast in contrasts if contrast) or arm.score.n
         rows.append((Entry(arm.label, count(seeds, "seed")), *(contrast_entry(each, seeds) for each in contrasts)))
     has_images = any(contrast.images for arm in regulated for contrast in arm.contrasts.values())
-    widths = "over seeds and test images (in brackets over seeds alone)" if has_images else "over seeds"
+    widths = "interval over seeds and images (in brackets over seeds alone)" if has_images else "interval over seeds"
+    is_tested = cell.purpose != EXPLORATION
+    figures = f"mean, {widths}, and one-sided p, corrected for the number of arms" if is_tested else f"mean, {widths}"
     caption = (
-        f"Differences in {cell.outcome.words}, in points, paired by seed: mean, interval {widths}, and one-sided p, "
-        f"corrected for the number of arms.{regulation_note(kinds)} The label effect is the difference from the "
-        "hardest of the twins fresh, moments and shuffled; the emotion effect is that from the hardest of all five. "
-        "Bold: the test passed."
+        f"Differences in {cell.outcome.words}, in points, paired by seed: {figures}.{regulation_note(kinds)} The label "
+        "effect is the difference from the hardest of the twins fresh, moments and shuffled; the emotion effect is "
+        f"that from the hardest of all five. {'Bold: the test passed.' if is_tested else 'Nothing is tested.'}"
     )
     return Grid("Contrasts", caption, ("Arm", *(kind.heading for kind in kinds)), (("", tuple(rows)),))
 

@@ -118,7 +118,7 @@ def caption(labels: PackedLabels, row: int) -> str:
     """An image's label in one or two lines."""
     value = labels.values[row]
     if labels.kind == "dimensions":
-        return "  ".join(f"{name[0].upper()} {number:+.2f}" for name, number in zip(labels.names, value, strict=True))
+        return "  ".join(f"{name[0].upper()} {number:+z.2f}" for name, number in zip(labels.names, value, strict=True))
     if labels.kind == "votes":
         shares = value / value.sum()
         top = np.argsort(-shares, kind="stable")[:2]
@@ -234,8 +234,8 @@ def _draw_plane(place: Place, left: float, labels: PackedLabels, shown: NDArray[
     right.hist(arousal, BINS, color=ACCENT, alpha=0.6, orientation="horizontal")
     above.set(xlim=(-1.03, 1.03), xticks=[], yticks=[])
     right.set(ylim=(-1.03, 1.03), xticks=[], yticks=[])
-    plane.set_xlabel(f"valence   (mean {valence.mean():+.2f}, deviation {valence.std():.2f})", size=8.5)
-    plane.set_ylabel(f"arousal   (mean {arousal.mean():+.2f}, deviation {arousal.std():.2f})", size=8.5)
+    plane.set_xlabel(f"valence   (mean {valence.mean():+z.2f}, deviation {valence.std():.2f})", size=8.5)
+    plane.set_ylabel(f"arousal   (mean {arousal.mean():+z.2f}, deviation {arousal.std():.2f})", size=8.5)
     plane.tick_params(labelsize=8, colors=QUIET, length=2)
     plane.spines[["top", "right"]].set_visible(False)
     for axes in (above, right):
