@@ -127,6 +127,12 @@ def test_onnx_of_every_kind_gives_the_same_outputs_in_batches_of_any_size(togeth
     assert session.get_modelmeta().custom_metadata_map == {"classes": json.dumps(["cat", "λ"])}
 
 
+def test_the_outputs_of_a_plain_classifier_are_two_tensors_since_onnx_names_tensors() -> None:
+    with torch.no_grad():
+        logits, non_emotional = ExportableClassifier(smallest("none", "scalar", "logits", 0.5))(torch.randn(2, 3, 8, 8))
+    assert logits.equal(non_emotional) and logits.data_ptr() != non_emotional.data_ptr()
+
+
 def test_a_program_of_every_kind_gives_the_same_outputs_in_batches_of_any_size(
     together: Together, tmp_path: Path
 ) -> None:

@@ -46,7 +46,7 @@ class ExportableClassifier(nn.Module):
         response = self.classifier.respond(images)
         logits = response.logits if self.temperature is None else response.logits / self.temperature
         if response.emotional is None or response.lam is None:
-            return logits, response.non_emotional
+            return logits, response.non_emotional.clone()  # torch 2.9 gives only one name to one tensor
         lam = response.lam.expand(images.shape[0], -1)  # len(images) would fix the batch size
         return logits, response.non_emotional, response.emotional, lam
 
