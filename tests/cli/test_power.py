@@ -19,6 +19,8 @@ def test_power_needs_no_study_if_its_numbers_are_given(capsys: pytest.CaptureFix
     assert main(["power", "--sd", "0.3", "--correlation", "0.5", "--seeds", "8", "--looks", "4", "--arms", "2"]) == 0
     shown = capsys.readouterr().out
     assert "Spread: 0.30 points" in shown and "looks after 4 seeds" in shown and "0.025 / 2" in shown
+    assert main(["power", "--sd", "0.3", "--seeds", "8", "--arms", "251"]) == 0
+    assert "With more than 250 no test can pass" in capsys.readouterr().out
 
 
 def test_a_pilots_table_provides_its_numbers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

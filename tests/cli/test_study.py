@@ -134,6 +134,17 @@ def test_a_dry_run_prints_the_plan_and_trains_nothing(
     assert not (tmp_path / "runs").exists()
 
 
+def test_more_seeds_are_not_asked_for_if_there_are_more_arms_than_any_test_can_allow_for(
+    file: Path, tmp_path: Path
+) -> None:
+    planned = plan_runs(read_study(file, seeds=1), tmp_path)
+    arm = next(run for run in planned if run.mode == "learned" and run.experience == "affect")
+    many = [dataclasses.replace(arm, variant=str(number)) for number in range(251)]
+    assert idle_looks((100,), many[:250]) is None
+    line = idle_looks((100,), many)
+    assert line is not None and line.endswith("whatever the results and the seeds: plan at most 250.")
+
+
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_a_test_can_pass_at_every_look_of_a_shipped_confirmation(path: Path, tmp_path: Path) -> None:
     study = read_study(path)

@@ -285,6 +285,15 @@ def test_more_arms_need_more_seeds() -> None:
     )
 
 
+def test_no_number_of_seeds_is_asked_for_if_there_are_more_arms_than_any_test_can_allow_for() -> None:
+    rows = [stage_2(arms({"learned": 0.0}, 4), variant=f"v{number}") for number in range(251)]
+    (sentence,) = [s for s in findings_of(results(stage_2(arms({"none": 0.0}, 4)), *rows)) if "no test" in s]
+    assert sentence == (
+        "No verdict on the gain over Backbone of 251 arms: with more than 250 arms no test can pass, however many "
+        "seeds they have."
+    )
+
+
 def test_a_difference_of_an_early_look_that_has_faded_is_said_first() -> None:
     table = study({**REFERENCES, "learned": 0.02, **twins()}, purpose="confirmation", planned_seeds=10, looks=[7, 10])
     late = (table["mode"] == "learned") & (table["experience"] == "affect") & (table["seed"] >= 7)

@@ -222,7 +222,7 @@ def _print_plan(
 def idle_looks(looks: tuple[int, ...], planned: Sequence[PlannedRun]) -> str | None:
     """A line on the planned looks at which no data could pass a test; None if there are none."""
     from emoreg.report.formatting import all_of, count
-    from emoreg.report.looks import possible_looks
+    from emoreg.report.looks import MOST_ARMS, possible_looks
     from emoreg.study.arms import REGULATED
 
     arms: dict[tuple[str | None, str], set[tuple[str | None, ...]]] = {}
@@ -232,6 +232,11 @@ def idle_looks(looks: tuple[int, ...], planned: Sequence[PlannedRun]) -> str | N
     most = max(map(len, arms.values()), default=0)
     if not most:
         return None
+    if most > MOST_ARMS:
+        return (
+            f"With {most} regulated arms on one target no test can pass, whatever the results and the seeds: plan at "
+            f"most {MOST_ARMS}."
+        )
     possible = possible_looks(looks, most)
     if not (idle := [look for look in looks if look not in possible]):
         return None

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from emoreg.report.analysis import Analysis, ArmResult, ContrastResult
 from emoreg.report.contrast_kinds import KINDS, LABEL_TWINS, OVER_TWINS, PRACTICAL, PRETEXT_TWINS, to_beat
 from emoreg.report.formatting import all_of, count, coverage, decimal, listed, points
-from emoreg.report.looks import possible_looks
+from emoreg.report.looks import MOST_ARMS, possible_looks
 from emoreg.report.method_notes import FIRST_EDITION
 from emoreg.report.power import WANTED
 from emoreg.report.relatives_findings import relatives_findings
@@ -293,6 +293,8 @@ def _missing(arm: ArmResult) -> str:
 
 
 def _too_few(contrast: ContrastResult) -> str:
+    if contrast.family > MOST_ARMS:
+        return f"with more than {MOST_ARMS} arms no test can pass, however many seeds they have"
     arms = f" of {contrast.family} arms" if contrast.family > 1 else ""
     few = f"with {count(contrast.size.n, 'seed')} no test{arms} can pass"
     if contrast.possible_look is not None:

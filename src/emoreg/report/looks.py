@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from emoreg.report.statistics import LEVEL, TIE, smallest_tail
+from emoreg.report.statistics import LEVEL, RESAMPLES, TIE, smallest_tail
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+MOST_ARMS = int(LEVEL * (RESAMPLES + 1))  # with more regulated arms no test passes: their least p is too large
 NODES = 400  # of the integral over the paths that passed at no earlier look
 FAR = 8.0  # that integral starts so many standard deviations below 0
 

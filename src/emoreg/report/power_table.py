@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from emoreg.report.formatting import capital, count
+from emoreg.report.looks import MOST_ARMS
 from emoreg.report.power import STUDIES, WANTED, Spread, simulate_power, training_hours
 from emoreg.runtime.terminal import Table
 
@@ -72,6 +73,8 @@ def power_table(
         )
     if spread.arms > 1:
         lines.append(f"Each of {spread.arms} regulated arms is tested at a level of 0.025 / {spread.arms}.")
+    if spread.arms > MOST_ARMS:
+        lines.append(f"With more than {MOST_ARMS} no test can pass, however many seeds they have.")
     if looks:
         lines.append(f"The study looks after {', '.join(map(str, sorted(set(looks))))} seeds and at its end.")
     title: list[RenderableType] = [Text(spread.label)] if spread.label else []
