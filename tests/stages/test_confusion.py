@@ -11,6 +11,7 @@ from torchmetrics.functional.classification import (
 from emoreg.stages.confusion import (
     class_metrics,
     confusion_matrix,
+    count_classes,
     frequent_confusions,
     per_class_accuracy,
     remark_on_predictions,
@@ -26,7 +27,7 @@ def test_metrics_of_unbalanced_classes_are_those_of_torchmetrics(classes: int) -
     answers = logits.argmax(dim=1)
     matrix = confusion_matrix(answers, labels, classes)
     assert matrix.equal(multiclass_confusion_matrix(answers, labels, classes))
-    found = class_metrics(matrix)
+    found = class_metrics(count_classes(answers, labels, classes))
     expected = multiclass_f1_score(answers, labels, classes, average="macro")
     assert found["macro_f1"] == pytest.approx(expected.item(), abs=1e-6)
     recalls = multiclass_accuracy(answers, labels, classes, average="none")[labels.unique()]
@@ -40,7 +41,13 @@ def test_metrics_of_unbalanced_classes_are_those_of_torchmetrics(classes: int) -
 
 def test_the_accuracy_of_a_class_is_that_of_its_images_and_none_without_any() -> None:
     answers, labels = torch.tensor([0, 0, 1, 3, 3, 3]), torch.tensor([0, 1, 1, 3, 3, 0])
-    assert per_class_accuracy(confusion_matrix(answers, labels, 4)) == [0.5, 0.5, None, 1.0]
+    assert per_class_accuracy(count_classes(answers, labels, 4)) == [0.5, 0.5, None, 1.0]
+
+
+def test_a_million_classes_are_counted_without_a_matrix() -> None:  # which would have 8 TB
+    counts = count_classes(torch.tensor([3, 999_999, 5]), torch.tensor([3, 999_999, 7]), 1_000_000)
+    assert counts.right.sum() == 2 and len(per_class_accuracy(counts)) == 1_000_000
+    assert class_metrics(counts)["answered_classes"] == 3
 
 
 def test_the_most_frequent_confusions_come_first_and_say_of_how_many_images() -> None:
@@ -61,10 +68,8 @@ def test_the_most_frequent_confusions_come_first_and_say_of_how_many_images() ->
 def test_a_classifier_that_answers_one_class_only_is_remarked_unless_that_is_right(
     answers: list[int], labels: list[int], remark: str | None
 ) -> None:
-    matrix = confusion_matrix(torch.tensor(answers), torch.tensor(labels), 3)
-    right, images = matrix.diagonal().tolist(), matrix.sum(dim=1).tolist()
-    per_class = [hit / count if count else None for hit, count in zip(right, images, strict=True)]
-    metrics = {**class_metrics(matrix), "per_class": per_class, "images": 3}
+    counts = count_classes(torch.tensor(answers), torch.tensor(labels), 3)
+    metrics = {**class_metrics(counts), "per_class": per_class_accuracy(counts), "images": 3}
     found = remark_on_predictions(metrics, ("cat", "dog", "owl"))
     assert found is None if remark is None else found is not None and found.startswith(remark)
 

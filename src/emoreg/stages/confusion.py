@@ -29,6 +29,20 @@ class Confusion(NamedTuple):
         return f"{self.truth} taken for {self.prediction}: {self.images:,} of {self.of:,}"
 
 
+class ClassCounts(NamedTuple):
+    """Numbers of images by class, int64 (K,) each: K numbers where a confusion matrix has K²."""
+
+    right: Tensor  # of the class, and predicted to be
+    images: Tensor  # of the class
+    predictions: Tensor  # predicted to be of the class
+
+
+def count_classes(predictions: Tensor, labels: Tensor, classes: int) -> ClassCounts:
+    """Count images by class; arguments as for `confusion_matrix`."""
+    each = (labels[predictions == labels], labels, predictions)
+    return ClassCounts(*(indices.bincount(minlength=classes) for indices in each))
+
+
 def confusion_matrix(predictions: Tensor, labels: Tensor, classes: int) -> Tensor:
     """Count the images of each true class (row) and predicted class (column), int64 (K, K).
 
@@ -40,11 +54,11 @@ def confusion_matrix(predictions: Tensor, labels: Tensor, classes: int) -> Tenso
     return (labels * classes + predictions).bincount(minlength=classes**2).view(classes, classes)
 
 
-def class_metrics(matrix: Tensor) -> dict[str, float | int]:
+def class_metrics(counts: ClassCounts) -> dict[str, float | int]:
     """Metrics in which frequent classes do not hide rare ones.
 
     Args:
-        matrix: of `confusion_matrix`, with at least one image.
+        counts: of `count_classes`, with at least one image.
 
     Returns:
         balanced_accuracy, the mean accuracy over the classes that have images (Brodersen et al. 2010); macro_f1, the
@@ -52,7 +66,7 @@ def class_metrics(matrix: Tensor) -> dict[str, float | int]:
         the best constant prediction, which is the share of the most frequent class; answered_classes, the number of
         classes that were predicted at least once.
     """
-    right, images, predictions = matrix.diagonal().double(), matrix.sum(dim=1), matrix.sum(dim=0)
+    right, images, predictions = counts.right.double(), counts.images, counts.predictions
     occurs = images + predictions > 0
     return {
         "balanced_accuracy": (right / images)[images > 0].mean().item(),
@@ -62,10 +76,10 @@ def class_metrics(matrix: Tensor) -> dict[str, float | int]:
     }
 
 
-def per_class_accuracy(matrix: Tensor) -> list[float | None]:
-    """Return the accuracy on the images of each of K classes, from a `confusion_matrix`; None without images."""
-    right, images = matrix.diagonal().tolist(), matrix.sum(dim=1).tolist()
-    return [hits / count if count else None for hits, count in zip(right, images, strict=True)]
+def per_class_accuracy(counts: ClassCounts) -> list[float | None]:
+    """Return the accuracy on the images of each of K classes; None without images."""
+    by_class = zip(counts.right.tolist(), counts.images.tolist(), strict=True)
+    return [right / images if images else None for right, images in by_class]
 
 
 def top_accuracy(logits: Tensor, labels: Tensor, top: int = TOP) -> float:

@@ -17,7 +17,15 @@ from emoreg.config.schema import Task
 from emoreg.data.images.image_set import ImageSet
 from emoreg.models.features import forward_flops
 from emoreg.models.regulation import RegulatedClassifier
-from emoreg.stages.confusion import MAX_KEPT, TOP, class_metrics, confusion_matrix, per_class_accuracy, top_accuracy
+from emoreg.stages.confusion import (
+    MAX_KEPT,
+    TOP,
+    class_metrics,
+    confusion_matrix,
+    count_classes,
+    per_class_accuracy,
+    top_accuracy,
+)
 from emoreg.stages.outputs import outputs_in_order
 from emoreg.stages.task_metrics import label_metrics, value_metrics
 
@@ -100,17 +108,17 @@ def _task_metrics(task: Task, z: Tensor, y: Tensor, names: Sequence[str] = ()) -
 
 def _classification_metrics(z: Tensor, y: Tensor) -> dict[str, Any]:
     """Metrics of logits (N, K) and labels (N,)."""
-    predictions = z.argmax(dim=1)
-    bins, matrix = reliability(z, y), confusion_matrix(predictions, y, z.shape[1])
+    predictions, classes = z.argmax(dim=1), z.shape[1]
+    bins, counts = reliability(z, y), count_classes(predictions, y, classes)
     return {
         "accuracy": _share(predictions == y),
-        **class_metrics(matrix),
-        **({"top5_accuracy": top_accuracy(z, y)} if z.shape[1] > TOP else {}),
+        **class_metrics(counts),
+        **({"top5_accuracy": top_accuracy(z, y)} if classes > TOP else {}),
         "loss": F.cross_entropy(z, y).item(),
         "ece": calibration_error(bins),
-        "per_class": per_class_accuracy(matrix),
+        "per_class": per_class_accuracy(counts),
         "reliability": bins,
-        **({"confusion": matrix.tolist()} if z.shape[1] <= MAX_KEPT else {}),
+        **({"confusion": confusion_matrix(predictions, y, classes).tolist()} if classes <= MAX_KEPT else {}),
     }
 
 
