@@ -29,6 +29,9 @@ def test_the_site_opens_and_searches_from_a_folder_without_requests_to_other_hos
             page.goto(file.as_uri())
             width = page.evaluate("document.documentElement.scrollWidth")
             assert width <= 390, f"{file.name} is wider than a phone"
+        page.goto((tmp_path / "site" / "findings.html").as_uri())
+        breaks = page.locator("td code").first.evaluate("code => getComputedStyle(code).wordBreak")
+        assert breaks == "normal", "names in tables are broken within words"
         page.set_viewport_size({"width": 1280, "height": 900})
         page.goto((tmp_path / "site" / "index.html").as_uri())
         page.keyboard.press("Control+k")
