@@ -106,8 +106,12 @@ def test_the_page_of_an_exploration_speaks_of_no_tests(page: Callable[..., Page]
     cells = tuple(dataclasses.replace(cell, purpose="exploration") for cell in confirmation.cells)
     explored = page(dataclasses.replace(confirmation, cells=cells)).words
     assert "Nothing is tested." in explored
-    assert not any(words in explored for words in ("passed", "one-sided p, corrected"))
+    assert not any(words in explored for words in ("passed", "one-sided p, corrected", "no verdict: exploration"))
     assert "a filled diamond passed its test" in page(confirmation).words
+
+
+def test_numbers_in_charts_are_not_crossed_by_lines(drawn: Page) -> None:
+    assert re.search(r"\.chart text \{[^}]*stroke: var\(--paper\);[^}]*paint-order: stroke;", drawn.source)
 
 
 def check_references(page: Page) -> None:

@@ -306,7 +306,7 @@ def contrast_entry(contrast: ContrastResult | None, seeds: int | None = None) ->
         lines.append(contrast.versus)
     if not math.isnan(contrast.p):
         lines.append(f"p {p_value(contrast.p)}")
-    if contrast.verdict is not None:
+    if contrast.verdict is not Verdict.EXPLORATION:  # its cell's title says so
         lines.append(verdict_entry(contrast))
     return Entry(points(contrast.size.mean), "\n".join(filter(None, lines)), contrast.is_found)
 
