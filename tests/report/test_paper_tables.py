@@ -138,7 +138,8 @@ def test_latex_escapes_user_supplied_names() -> None:
     escaped = r"50\% \textbackslash{}of \{a\}\_b \& \#c \$d\$ \textasciitilde{}\textasciicircum{}"
     assert escaped in text
     body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
-    assert {len(re.findall(r"(?<!\\)&", line)) for line in body.strip().splitlines()} == {5}
+    rows = [line for line in body.strip().splitlines() if line != r"\addlinespace"]
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {5}
 
 
 def test_latex_is_two_tables_per_cell_with_booktabs_and_balanced_braces() -> None:
@@ -150,6 +151,14 @@ def test_latex_is_two_tables_per_cell_with_booktabs_and_balanced_braces() -> Non
     assert bare.count("{") == bare.count("}")
     assert len(set(re.findall(r"\\label\{.*?\}", text))) == 4
     assert not set("−–λ") & set(text)  # characters that some LaTeX engines and fonts lack
+
+
+def test_latex_tables_are_narrow_and_rows_start_with_no_argument_of_the_row_before() -> None:
+    text = latex_report(named("[b]*"), "")
+    rows = [line.split(" & ") for line in text.splitlines() if line.endswith(r"\\")]
+    assert rows[:3][0][:3] == ["Arm", "Gain over", "Over the"] and rows[2][1] == r"points"
+    assert max(len(cell.removesuffix(r" \\").replace(r"\(-\)", "-")) for row in rows for cell in row[1:]) <= 24
+    assert not any(row[0].startswith(("[", "*")) for row in rows)
 
 
 def test_both_kinds_of_reports_begin_with_the_verdict() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from emoreg.report.analysis import Analysis, ArmResult, CellResult, ContrastResult
@@ -33,11 +34,12 @@ if TYPE_CHECKING:  # imported where they are used, so that the command line's he
 
     from emoreg.runtime.terminal import Table
 
-# As pandas escapes LaTeX, and more: the OT1 encoding lacks < > |, and few fonts have the others.
+# The OT1 encoding lacks < > |, few fonts have − – λ, and after a row's end [ and * would be arguments of the end.
 LATEX = str.maketrans(
     {
         **{sign: f"\\{sign}" for sign in "&%$#_{}"},
         **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"},
+        **{"[": "{[}", "*": "{*}"},
         **{"<": r"\textless{}", ">": r"\textgreater{}", "\n": " ", "−": r"\(-\)", "–": "--", "λ": r"\(\lambda\)"},
     }
 )
@@ -82,21 +84,29 @@ def markdown_grid(grid: Grid) -> str:
 
 def latex_report(analysis: Analysis, verdict: str) -> str:
     """The verdict as a paragraph, then the tables as table environments with booktabs, in LaTeX."""
-    import pandas as pd
-
     blocks = [NEEDS, _latex(verdict)]
     for number, grid in enumerate((grid for cell in analysis.cells for grid in _grids(cell)), 1):
-        rows = pd.DataFrame(grid.rows_of_text, columns=grid.headers)
-        style = rows.style.hide().format(_latex).format_index(_latex, axis="columns")
-        table = style.to_latex(
-            hrules=True,
-            position_float="centering",
-            column_format="l" + "r" * (len(grid.headers) - 1),
-            caption=_latex(f"{grid.name}. {grid.caption}"),
-            label=f"tab:emoreg-{number}",
-        )
-        blocks.append(table.strip())
+        rows = [
+            _latex_lines([f"{entry.value}\n{entry.below}".strip() for entry in row])
+            for _, group in grid.groups
+            for row in group
+        ]
+        lines = [
+            *(r"\begin{table}", r"\centering"),
+            rf"\caption{{{_latex(f'{grid.name}. {grid.caption}')}}}",
+            rf"\label{{tab:emoreg-{number}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(grid.headers) - 1)}}}",
+            *(r"\toprule", _latex_lines(grid.headers), r"\midrule", "\n\\addlinespace\n".join(rows), r"\bottomrule"),
+            *(r"\end{tabular}", r"\end{table}"),
+        ]
+        blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
+
+
+def _latex_lines(cells: Sequence[str]) -> str:
+    """A row of a table. Each line of its cells is a row in LaTeX, so that the table is no wider than a page."""
+    lines = itertools.zip_longest(*(cell.split("\n") for cell in cells), fillvalue="")
+    return "\n".join(" & ".join(map(_latex, line)) + r" \\" for line in lines)
 
 
 def markdown(text: str) -> str:
@@ -105,8 +115,8 @@ def markdown(text: str) -> str:
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
 
 
-def _latex(text: object) -> str:
-    return str(text).translate(LATEX)
+def _latex(text: str) -> str:
+    return text.translate(LATEX)
 
 
 def _grids(cell: CellResult, is_narrow: bool = False) -> Iterable[Grid]:
