@@ -29,3 +29,17 @@ def test_a_folder_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file"):
         write_confusion(tmp_path / "file" / "x", [[1]], ("a",))
+
+
+def test_short_names_of_classes_are_not_turned_on_their_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    turned = []
+
+    def keep(figure: Figure, *_: object, **__: object) -> None:
+        turned.append(figure.axes[0].get_xticklabels()[0].get_rotation())
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    for names in (["0", "1"], ["airplane", "automobile"]):
+        draw_confusion([[3, 1], [0, 2]], names)
+    assert turned == [0, 90]

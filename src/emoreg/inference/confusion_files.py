@@ -59,13 +59,12 @@ def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> b
         places = range(len(classes)) if few else range(0, len(classes), -(-len(classes) // 50))
         names = [short(classes[place], 18) for place in places]
         size = 8 if few else 5
-        axes.set_xticks(places, names, rotation=90, fontsize=size)
+        axes.set_xticks(places, names, rotation=0 if max(map(len, names)) <= 3 and few else 90, fontsize=size)
         axes.set_yticks(places, names, fontsize=size)
         axes.tick_params(length=0)
         axes.set(xlabel="predicted class", ylabel="true class")
-        axes.set_title(
-            f"{int(counts.sum()):,} images, {np.trace(counts) / max(counts.sum(), 1):.2%} right", color=QUIET
-        )
+        right = 100 * np.trace(counts) / max(counts.sum(), 1)
+        axes.set_title(f"{int(counts.sum()):,} images, {right:.2f} % right", color=QUIET)
         for row, column in np.ndindex(*counts.shape) if few else ():
             if counts[row, column]:
                 ink = "white" if shares[row, column] > 0.55 else INK
