@@ -20,7 +20,7 @@ def table() -> Table:
     return made
 
 
-def printed(*parts: Table | str, columns: str | None, capsys: pytest.CaptureFixture[str]) -> str:
+def printed(*parts: Table | Text | str, columns: str | None, capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("COLUMNS", raising=False)
         if columns is not None:
@@ -113,6 +113,14 @@ def test_a_pipe_gets_whole_lines(columns: str | None, capsys: pytest.CaptureFixt
     shown = printed(table(), sentence, columns=columns, capsys=capsys)
     assert any(PATH in line and "golden retriever 0.93" in line and "+0.71" in line for line in shown.splitlines())
     assert sentence in shown
+
+
+def test_lines_are_wrapped_between_words_in_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    text = Text(f"  one two\nthree four {PATH}\n\nfive", "bold")
+    lines = printed(text, columns="11", capsys=capsys).splitlines()
+    assert lines == ["  one two", "three four", PATH, "", "five"]
+    whole = printed(table(), columns="12", capsys=capsys)
+    assert "Predictions\nof a run\n" in whole and "felt: read\nby a head\n" in whole
 
 
 def test_lines_are_printed_without_markup(capsys: pytest.CaptureFixture[str]) -> None:

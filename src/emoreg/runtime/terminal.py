@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 import rich.table
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
+from rich.segment import Segment
 from rich.style import StyleType
 from rich.text import Text
 
@@ -27,13 +30,39 @@ ENDLESS = 100_000  # columns of a file or a pipe, where lines are not wrapped
 def show(*parts: RenderableType) -> None:
     """Print to stdout, one below the other. A str is printed without markup.
 
-    In a terminal, or if COLUMNS is set, lines are wrapped between words; in a file or a pipe they are not.
+    In a terminal, or if COLUMNS is set, lines are wrapped between words; in a file or a pipe they are not, nor are
+    records of a table.
     """
     width, height = size_of(sys.stdout)
-    console = Console(highlight=False, width=width, height=height)
+    console = _Console(highlight=False, width=width, height=height)
     for part in parts:
         printed = Text(part) if isinstance(part, str) else part
         console.print(printed, overflow="ignore", crop=False)  # words wider than the terminal are not cut
+
+
+class _Console(Console):
+    """A console that breaks lines of text between words. Rich breaks none if it must not cut words."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        options = options or self.options
+        if isinstance(renderable, Text) and options.overflow == "ignore" and not renderable.no_wrap:
+            renderable = _between_words(renderable, options.max_width)
+        return super().render(renderable, options)
+
+
+def _between_words(text: Text, width: int) -> Text:
+    lines: list[Text] = []
+    for line in text.split(allow_blank=True):
+        starts = [0]
+        for word in re.finditer(r"\S+", line.plain):
+            before = line.plain[starts[-1] : word.start()]
+            if before.strip() and cell_len(before + word[0]) > width:
+                starts.append(word.start())
+        pieces = line.divide(starts[1:])
+        for piece in pieces[:-1]:
+            piece.rstrip()
+        lines += pieces
+    return Text("\n", end=text.end).join(lines)
 
 
 def size_of(stream: IO[str] | None) -> tuple[int, int]:
@@ -85,7 +114,9 @@ class Table(rich.table.Table):
             body.title = body.caption = None
             yield from rich.table.Table.__rich_console__(body, console, options)
         else:
-            yield from self._records()
+            for line in self._records():
+                line.no_wrap = True  # a line for each value
+                yield line
         if self.caption:
             yield _styled(self.caption, self.caption_style or "table.caption")
 
