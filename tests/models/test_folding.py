@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -55,16 +56,34 @@ def test_a_folded_encoder_gives_the_same_features_without_batch_norm(name: str) 
 
 def test_rounding_as_of_a_gpus_convolutions_is_not_taken_for_a_wrong_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     compute = nn.Conv2d._conv_forward
+    moved: list[nn.Module] = []
+
+    def cpu(network: nn.Module) -> nn.Module:
+        moved.extend(network.modules())
+        return network
 
     def rounded(layer: nn.Conv2d, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if torch.backends.cudnn.allow_tf32:  # rounds by default; bfloat16 rounds more, as if the network were deeper
+        if not any(module is layer for module in moved):  # bfloat16 rounds more than TF32, as if there were more layers
             images, weight = images.bfloat16().float(), weight.bfloat16().float()
         return compute(layer, images, weight, bias)
 
+    monkeypatch.setattr(nn.Module, "cpu", cpu)
     monkeypatch.setattr(nn.Conv2d, "_conv_forward", rounded)
     encoder = with_statistics(build_backbone("resnet8", 32))
     assert folded(encoder, torch.rand(3, 3, 32, 32)) is not encoder
-    assert torch.backends.cudnn.allow_tf32
+
+
+def test_settings_of_the_backends_are_those_of_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    backends: Any = torch.backends
+    monkeypatch.setattr(backends.cudnn, "deterministic", True)
+    before = backends.fp32_precision
+    encoder = with_statistics(build_backbone("resnet8", 32))
+    try:
+        backends.fp32_precision = "tf32"
+        folded(encoder, torch.rand(3, 3, 32, 32))
+        assert backends.cudnn.conv.fp32_precision == "tf32" and backends.cudnn.deterministic
+    finally:
+        backends.fp32_precision = before
 
 
 @pytest.mark.parametrize("encoder", [Branching(), Remembering(), nn.Flatten()], ids=lambda e: type(e).__name__)

@@ -25,8 +25,8 @@ def folded(network: nn.Module, images: Tensor) -> nn.Module:
 
     Args:
         network: in evaluation mode; it is not changed.
-        images: (B, 3, H, W), to compare the two. They are compared in float32 even under autocast, and without the TF32
-            of GPUs, since rounding would look like a wrong trace.
+        images: (B, 3, H, W). Both are compared on the first two, on the CPU and in float32 even under autocast, since
+            rounding to bfloat16, or to the TF32 of GPUs, would look like a wrong trace.
 
     Returns:
         The network itself if it has no batch norm; if it has hooks, which a copy would not call; or if torch.fx cannot
@@ -39,11 +39,10 @@ def folded(network: nn.Module, images: Tensor) -> nn.Module:
         return network
     if any(module._forward_hooks or module._forward_pre_hooks for module in modules):
         return network
-    cudnn = torch.backends.cudnn
     try:
-        with torch.autocast(images.device.type, enabled=False), cudnn.flags(enabled=cudnn.enabled, allow_tf32=False):
-            fast = channels_last(fuse(network))  # fuse copies it
-            features, expected = fast(images), network(images)
+        fast = channels_last(fuse(network))  # fuse copies it
+        with torch.autocast("cpu", enabled=False):
+            features, expected = (copy.deepcopy(each).cpu()(images[:2].cpu()) for each in (fast, network))
         is_same = (features - expected).abs().max() <= TOLERANCE * expected.abs().max()
     except Exception:  # tracing a user's module may raise anything
         logging.getLogger(__name__).debug("a network cannot be traced and is used unfolded", exc_info=True)
