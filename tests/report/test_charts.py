@@ -130,6 +130,12 @@ def test_a_long_band_leaves_half_of_the_picture_to_means_and_intervals() -> None
     assert max(float(text) for text in texts(chart) if re.fullmatch(r"\d+(\.\d+)?", text)) < 5
 
 
+def test_an_axis_without_bands_does_not_go_on_to_zero() -> None:
+    chart = forest("f", "Concordance", "hundredths", [Row("poor", Interval(-0.4, -0.5, -0.3, (-0.5, -0.3)))], None, str)
+    assert any(text.startswith("−") for text in texts(chart))
+    assert not {"0", "−5", "−10"} & set(texts(chart))
+
+
 def test_a_diamond_is_filled_where_the_test_passed() -> None:
     cell = few()
 

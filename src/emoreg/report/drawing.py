@@ -115,7 +115,7 @@ def _draw_forest(
             )
     bands = {place: 100 * row.smallest for place, row in enumerate(rows) if not math.isnan(row.smallest)}
     left, right = axes.get_xlim()
-    axes.set_xlim(left, max(right, min(1.03 * max(bands.values(), default=0), 2 * right - left)))
+    axes.set_xlim(left, max(right, min(1.03 * max(bands.values(), default=-math.inf), 2 * right - left)))
     for place, end in bands.items():  # a long one is cut at the edge, so that means and intervals stay apart
         axes.fill_between([0, end], place - 0.42, place + 0.42, color=BAND, linewidth=0, zorder=0)
     axes.set_yticks(range(len(rows)), [short_inside(row.label, 28) for row in rows])
