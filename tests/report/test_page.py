@@ -104,9 +104,12 @@ def test_the_page_needs_nothing_from_outside(drawn: Page) -> None:
 def test_the_page_of_an_exploration_speaks_of_no_tests(page: Callable[..., Page]) -> None:
     confirmation = made_up(arms=("none", "learned", "learned shuffled"))
     cells = tuple(dataclasses.replace(cell, purpose="exploration") for cell in confirmation.cells)
-    explored = page(dataclasses.replace(confirmation, cells=cells)).words
-    assert "Nothing is tested." in explored
-    assert not any(words in explored for words in ("passed", "one-sided p, corrected", "no verdict: exploration"))
+    several = dataclasses.replace(cells[0], backbone="resnet8")
+    for shown in (cells, (*cells, several)):
+        explored = page(dataclasses.replace(confirmation, cells=shown)).words
+        assert "Nothing is tested." in explored
+        spoken_of = ("passed", "one-sided p, corrected", "tested only for", "no verdict: exploration")
+        assert not any(words in explored for words in spoken_of)
     assert "a filled diamond passed its test" in page(confirmation).words
 
 

@@ -174,3 +174,12 @@ def test_nothing_finished_makes_empty_tables() -> None:
     assert terminal(empty) == []
     assert rows_of(markdown_table(empty)) == []
     assert "tabular" not in latex_report(empty, "")
+
+
+def test_the_tables_of_an_exploration_speak_of_no_tests() -> None:
+    confirmation = made_up(arms=("none", "learned", "learned shuffled"))
+    cells = tuple(dataclasses.replace(cell, purpose="exploration") for cell in confirmation.cells)
+    explored = dataclasses.replace(confirmation, cells=cells)
+    for report in (markdown_report, latex_report):
+        assert "a test passes" in report(confirmation, "")
+        assert "a test passes" not in report(explored, "") and "Nothing is tested." in report(explored, "")

@@ -164,7 +164,12 @@ class CellResult:
         """Heading: "cifar10, resnet20", "cifar100 (5 of 100 classes), resnet20"."""
         target = self.heading or self.target
         target = f"{target} ({self.part})" if self.part else target
-        return f"{target}, {self.backbone}{', exploration' if self.purpose == EXPLORATION else ''}"
+        return f"{target}, {self.backbone}{'' if self.is_tested else ', exploration'}"
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether contrasts have tests, as they have outside of explorations."""
+        return self.purpose != EXPLORATION
 
     @property
     def outcome(self) -> Outcome:

@@ -38,7 +38,6 @@ from emoreg.report.page_tables import (
     twins_grid,
 )
 from emoreg.report.paper_claims import claims_grid
-from emoreg.report.run_frame import EXPLORATION
 from emoreg.report.suite_tables import HEADING, RULES, suite_sections
 from emoreg.runtime.safe_io import write_atomically, writing
 
@@ -94,7 +93,7 @@ def write_report(path: Path, analysis: Analysis, sentences: Sequence[str]) -> Pa
         chart for number, cell in enumerate(analysis.cells, 1) for chart in contrast_charts(cell, f"lead-{number}")
     ]
     has_band = any(c.smallest > 0 for arm in analysis.arms for c in arm.contrasts.values())
-    is_tested = any(cell.purpose != EXPLORATION for cell in analysis.cells)
+    is_tested = any(cell.is_tested for cell in analysis.cells)
     caption = FOREST + (TESTED if is_tested else ".") + (BAND if has_band else "")
     page = template("page.html.jinja").render(
         analysis=analysis,

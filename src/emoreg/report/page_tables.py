@@ -25,12 +25,13 @@ from emoreg.report.formatting import (
     scaled,
     seconds,
 )
-from emoreg.report.run_frame import EXPLORATION, MODES, TWINS
+from emoreg.report.run_frame import MODES, TWINS
 from emoreg.report.statistics import ENOUGH, Interval
 from emoreg.report.verdicts import Verdict
 
 REFERENCES = "References"
 REGULATION = "The regulation effect is the difference from the same two networks, trained apart and averaged."
+UNTESTED = "Nothing is tested."  # in an exploration
 UNDECIDED = {  # why there is no verdict
     Verdict.MISSING_TWIN: "missing twin",
     Verdict.TOO_FEW: "too few",
@@ -125,12 +126,11 @@ def contrasts_grid(cell: CellResult) -> Grid | None:
         rows.append((Entry(arm.label, count(seeds, "seed")), *(contrast_entry(each, seeds) for each in contrasts)))
     has_images = any(contrast.images for arm in regulated for contrast in arm.contrasts.values())
     widths = "interval over seeds and images (in brackets over seeds alone)" if has_images else "interval over seeds"
-    is_tested = cell.purpose != EXPLORATION
-    figures = f"mean, {widths}, and one-sided p, corrected for the number of arms" if is_tested else f"mean, {widths}"
+    p = ", and one-sided p, corrected for the number of arms" if cell.is_tested else ""
     caption = (
-        f"Differences in {cell.outcome.words}, in points, paired by seed: {figures}.{regulation_note(kinds)} The label "
-        "effect is the difference from the hardest of the twins fresh, moments and shuffled; the emotion effect is "
-        f"that from the hardest of all five. {'Bold: the test passed.' if is_tested else 'Nothing is tested.'}"
+        f"Differences in {cell.outcome.words}, in points, paired by seed: mean, {widths}{p}.{regulation_note(kinds)} "
+        "The label effect is the difference from the hardest of the twins fresh, moments and shuffled; the emotion "
+        f"effect is that from the hardest of all five. {'Bold: the test passed.' if cell.is_tested else UNTESTED}"
     )
     return Grid("Contrasts", caption, ("Arm", *(kind.heading for kind in kinds)), (("", tuple(rows)),))
 
@@ -146,9 +146,8 @@ def accuracy_grid(cell: CellResult) -> Grid:
         columns.append(
             ("Minus\nBackbone,\npoints", lambda arm: difference_entry(arm.contrasts.get("gain"), arm.score.n))
         )
-        caption += (
-            " Minus Backbone: paired by seed, with its interval; tested only for regulated arms, among the contrasts."
-        )
+        tested = "; tested only for regulated arms, among the contrasts" if cell.is_tested else ""
+        caption += f" Minus Backbone: paired by seed, with its interval{tested}."
     if any(arm.lam for arm in cell.arms):
         columns.append(LAM)
     if any(arm.collapsed.count for arm in cell.arms):
@@ -237,10 +236,12 @@ def cost_grid(cell: CellResult) -> Grid:
 
 def overview_grid(analysis: Analysis) -> Grid:
     """The tested contrasts of all cells side by side: a row per regulated arm, a column per cell."""
-    caption = (
-        "In points: mean, with its interval, p and verdict below. Bold: the test passed, corrected for the arms of its "
-        "cell."
-    )
+    caption = f"In points: mean, with its interval and verdict below. {UNTESTED}"
+    if any(cell.is_tested for cell in analysis.cells):
+        caption = (
+            "In points: mean, with its interval, p and verdict below. Bold: the test passed, corrected for the arms of "
+            "its cell."
+        )
     groups = tuple(
         (f"{kind.heading.replace(chr(10), ' ')}, points", _across(analysis, kind.name)) for kind in KINDS.values()
     )

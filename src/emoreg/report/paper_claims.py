@@ -8,7 +8,6 @@ from emoreg.report.analysis import Analysis
 from emoreg.report.contrast_plan import ENSEMBLE
 from emoreg.report.formatting import points
 from emoreg.report.page_tables import Entry, Grid, Row, difference_entry, limits_of
-from emoreg.report.run_frame import EXPLORATION
 
 SOURCE = "arXiv:2606.13081"
 # Gains "up to" these over the plain backbone, as its public summaries state them, without the number of seeds and
@@ -22,7 +21,7 @@ def claims_grid(analysis: Analysis) -> Grid | None:
     for cell in analysis.cells:
         gains = [(arm, arm.contrasts["gain"]) for arm in cell.regulated if "gain" in arm.contrasts]
         gains = [(arm, gain) for arm, gain in gains if gain.size.n]
-        if cell.benchmark is None or cell.purpose == EXPLORATION or not gains:
+        if cell.benchmark is None or not cell.is_tested or not gains:
             continue
         target, claimed = CLAIMS[cell.benchmark]
         arm, gain = max(gains, key=lambda pair: pair[1].size.mean)

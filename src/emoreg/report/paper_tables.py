@@ -17,6 +17,7 @@ from emoreg.report.page_tables import (
     LAM,
     SEEDS,
     UNDECIDED,
+    UNTESTED,
     Column,
     Entry,
     Grid,
@@ -50,6 +51,10 @@ CONTRASTS = (
     "Mean difference paired by seed, its interval, p, verdict. Label and emotion effect are against the hardest twin, "
     "which is named. p is one-sided, from a studentised bootstrap, corrected for the number of arms; a test passes at "
     "the one-sided level of its interval, 0.025 for 95 %."
+)
+EXPLORED = (
+    "Mean difference paired by seed, its interval, verdict. Label and emotion effect are against the hardest twin, "
+    f"which is named. {UNTESTED}"
 )
 CONTRASTS_SHORT = (
     "Mean difference, interval, verdict; label and emotion effect against the hardest twin, which is named."
@@ -129,7 +134,9 @@ def _grids(cell: CellResult, is_narrow: bool = False) -> Iterable[Grid]:
     without = f" {WITHOUT_INTERVALS}" if has_no_intervals(cell) else ""
     if regulated := cell.regulated:
         kinds = tested_in([arm.contrasts for arm in regulated])
-        entry, caption = (_short, CONTRASTS_SHORT) if is_narrow else (_in_full, CONTRASTS)
+        entry, caption = _in_full, CONTRASTS if cell.is_tested else EXPLORED
+        if is_narrow:
+            entry, caption = _short, CONTRASTS_SHORT
         rows = tuple(
             (Entry(arm.label), *(entry(arm.contrasts.get(kind.name), arm.score.n) for kind in kinds))
             for arm in regulated
