@@ -114,6 +114,11 @@ def test_metrics_that_are_not_numbers_are_named(run: Run) -> None:
     assert f"{METRICS} is damaged ('loss' does not hold numbers)" in refusal(lambda: run.metrics)
 
 
+def test_metrics_with_rows_longer_than_the_header_are_damaged(run: Run) -> None:
+    (run.folder / METRICS).write_text("epoch,loss\n1,0.5,0.25\n")
+    assert f"{METRICS} is damaged (its rows are longer than its header)" in refusal(lambda: run.metrics)
+
+
 def test_a_run_that_was_stopped_in_its_first_epoch_has_no_metrics_yet(run: Run) -> None:
     run.save_checkpoint({"rows": [], "seconds": 0.0})
     assert len(run.metrics) == 0

@@ -126,6 +126,8 @@ def read_metrics(path: Path) -> pd.DataFrame:
         table = pd.read_csv(io.BytesIO(content), dtype=str)  # before pandas 4, its own conversion to numbers is inexact
         if "epoch" not in table:
             raise ValueError("it has no column 'epoch'")
+        if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first columns for an index
+            raise ValueError("its rows are longer than its header")
         columns: dict[str, list[float]] = {}
         for name, texts in table.items():
             try:
