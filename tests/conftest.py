@@ -32,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
     extras.core_only = config.getoption("core")
     # Hides bf16 support, so that training.precision: auto is float32 on every processor, also in child processes.
     os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"
+    os.environ.pop("COLUMNS", None)  # the workers of pytest-xdist have 80 columns, in which lines are wrapped
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
