@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from all_augmentation import EVERYTHING
 from captured_states import ADAMW, MUON, SGD, STEPS, batches, require_equal, state_of
-from emoreg.config.augment import AugmentSettings
 from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import Mode
@@ -40,17 +40,6 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an 
 
 FLOAT = TrainingSettings(device="cuda", precision="32-true", cuda_graphs=True, deterministic=True)
 BF16 = dataclasses.replace(FLOAT, precision="bf16-mixed")
-EVERYTHING = AugmentSettings(
-    crop_padding=0,
-    resized_crop=0.5,
-    alternate_flip=True,
-    policy="rand",
-    jitter=0.4,
-    erase=0.25,
-    cutout=0.5,
-    mixup=0.8,
-    cutmix=1.0,
-)
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from emoreg.config.augment import AugmentSettings
+from all_augmentation import EVERYTHING
 from emoreg.config.optimizer import OptimizerSettings
 from emoreg.config.recipe import TrainRecipe
 from emoreg.config.schema import RELATIVES, Mode
@@ -27,17 +27,6 @@ from tiny_backbone import TinyBackbone
 
 K = 3
 MODES = [mode for mode in get_args(Mode) if mode != "transfer"]
-EVERYTHING = AugmentSettings(
-    crop_padding=0,
-    resized_crop=0.5,
-    alternate_flip=True,
-    policy="rand",
-    jitter=0.4,
-    erase=0.25,
-    cutout=0.5,
-    mixup=0.8,
-    cutmix=1.0,
-)
 
 
 @pytest.mark.parametrize(("mode", "is_frozen"), [*((mode, False) for mode in MODES), ("learned", True)])
