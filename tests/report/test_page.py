@@ -108,7 +108,7 @@ def test_the_page_of_an_exploration_speaks_of_no_tests(page: Callable[..., Page]
     for shown in (cells, (*cells, several)):
         explored = page(dataclasses.replace(confirmation, cells=shown)).words
         assert "Nothing is tested." in explored
-        spoken_of = ("passed", "one-sided p, corrected", "tested only for", "no verdict: exploration")
+        spoken_of = ("passed", "one-sided p, corrected", "tested only for", "verdict below", "no verdict: exploration")
         assert not any(words in explored for words in spoken_of)
     assert "a filled diamond passed its test" in page(confirmation).words
 

@@ -236,7 +236,7 @@ def cost_grid(cell: CellResult) -> Grid:
 
 def overview_grid(analysis: Analysis) -> Grid:
     """The tested contrasts of all cells side by side: a row per regulated arm, a column per cell."""
-    caption = f"In points: mean, with its interval and verdict below. {UNTESTED}"
+    caption = f"In points: mean, with its interval below. {UNTESTED}"
     if any(cell.is_tested for cell in analysis.cells):
         caption = (
             "In points: mean, with its interval, p and verdict below. Bold: the test passed, corrected for the arms of "
